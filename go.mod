@@ -1,0 +1,3 @@
+module vmst.io/refit
+
+go 1.26
