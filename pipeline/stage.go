@@ -13,7 +13,10 @@
 //   - a lost lease stops the run where it stands; nothing is undone unlocked.
 package pipeline
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Say reports progress in words to whoever watches. It never fails and never
 // blocks a stage for long. A test's t.Logf is one.
@@ -25,7 +28,8 @@ type Stage interface {
 	// Name is unique in a plan ("roll web kirk"): the plan's line and the journal's key.
 	Name() string
 	// Check only reads. It tells what would stop Run, as far as that can be known
-	// before anything ran.
+	// before anything ran. The engine asks it again on resume, for the step that
+	// a crash left unfinished, and so it copes with a half-done Run.
 	Check(ctx context.Context, say Say) error
 	// Run does the deed. It looks before it acts, so that it may be repeated after
 	// a crash anywhere in it.
@@ -43,6 +47,12 @@ type Step struct {
 	Host string
 	// OneWay: once begun, nothing up to and including this step is undone by itself.
 	OneWay bool
+	// Switches: the step changes what serves users: the code on a node or the
+	// schema. A run in which no such step began has left the site as it was.
+	Switches bool
+	// Expect is how long the step usually takes; it is shown and limits nothing.
+	// 0 for unknown.
+	Expect time.Duration
 }
 
 // Plan is what will run, in order. The plan printed is the plan run.

@@ -1,0 +1,242 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Execute runs the plan: from its beginning with a new journal, or from where a
+// loaded one (see Journal.Adopt) ends, forward or back. ctx is the one that Hold
+// gave: its end stops the run at once, where it stands.
+//
+// A step that fails is taken back, and every step before it, in reverse, down to
+// the last one-way step that began. Taking back goes on when ctx is cancelled,
+// until the step at work is back; it ends at once when the lease is lost.
+func Execute(ctx context.Context, p Plan, j *Journal, o Options) Result {
+	r, err := open(ctx, p, j, o)
+	if err != nil {
+		return refusedToOpen(j, err)
+	}
+	ctx = context.WithValue(ctx, runningKey{}, r)
+	resumed := j.Seq > 0
+	j.Outcome, j.State, j.Next = "", "", ""
+	if err := r.save(ctx); err != nil {
+		return r.end(ctx, Result{Status: LostJournal, Err: err})
+	}
+	words := fmt.Sprintf("%s from %s to %s, %d steps", p.Kind, p.From, p.To, len(p.Steps))
+	if resumed {
+		words = fmt.Sprintf("resuming %s, going %s", words, j.Direction)
+	}
+	defer r.listen()()
+	r.emit(Event{Kind: RunStarted, Text: words})
+	if j.Direction == Backward {
+		return r.backward(ctx, nil)
+	}
+	j.because("", nil)
+	return r.forward(ctx)
+}
+
+// Unwind takes back every step of a run that has begun, in reverse: the run may
+// be finished, stopped or broken off. It refuses with ErrOneWay once a one-way
+// step has begun. A crash in it is resumed by Execute.
+func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
+	if step := j.OneWay(); step != "" {
+		return refusedToOpen(j, Refuse("cannot take back run %s: %w: %s", j.ID, ErrOneWay, step))
+	}
+	r, err := open(ctx, p, j, o, Done, Undone)
+	if err != nil {
+		return refusedToOpen(j, err)
+	}
+	ctx = context.WithValue(ctx, runningKey{}, r)
+	j.Outcome, j.State, j.Next = "", "", ""
+	j.Direction, j.Asked = Backward, true
+	j.because("", nil)
+	if err := r.save(ctx); err != nil {
+		return r.end(ctx, Result{Status: LostJournal, Err: err})
+	}
+	defer r.listen()()
+	r.emit(Event{Kind: RunStarted, Text: fmt.Sprintf("taking back %s from %s to %s", p.Kind, p.From, p.To)})
+	return r.backward(ctx, nil)
+}
+
+// open binds a plan, its journal and this process together, or says why they do
+// not fit. again lists the outcomes that do not forbid it.
+func open(ctx context.Context, p Plan, j *Journal, o Options, again ...Status) (*running, error) {
+	if j.shelf == nil {
+		return nil, Refuse("cannot go on with run %s: its journal has no shelf, see Journal.Adopt", j.ID)
+	}
+	if err := j.fits(p); err != nil {
+		return nil, Refuse("%w", err)
+	}
+	if err := j.validate(); err != nil {
+		return nil, Refuse("cannot go on with run %s: %w", j.ID, err)
+	}
+	if j.Finished() && !slices.Contains(again, j.Outcome) {
+		return nil, Refuse("run %s is over: %s", j.ID, j.Outcome)
+	}
+	o = o.defaults()
+	r := &running{p: p, j: j, o: o, held: heldFrom(ctx), at: -1}
+	r.began = r.now()
+	if r.held != nil && r.held.Epoch != j.Epoch {
+		return nil, Refuse("cannot go on with run %s: the journal has epoch %d, the lease in hand %d", j.ID, j.Epoch, r.held.Epoch)
+	}
+	if j.Seq > 0 {
+		if err := j.LoadFacts(p.Facts); err != nil {
+			return nil, Refuse("%w", err)
+		}
+	}
+	return r, nil
+}
+
+func refusedToOpen(j *Journal, err error) Result {
+	return Result{
+		Status: Refused, Err: err, OneWay: j.OneWay(), Touched: j.Touched(),
+		Steps: j.Progress(), Asked: j.Asked,
+	}
+}
+
+// listen reports, once, that a person asked to stop. The function that it
+// returns ends the listening.
+func (r *running) listen() func() {
+	if r.o.Stop == nil {
+		return func() {}
+	}
+	quit := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-quit:
+		case <-r.o.Stop:
+			words := "stopping at the next safe point"
+			if r.goingBack() {
+				words = "taking back is not stopped half way; it goes on to its end"
+			}
+			r.emit(Event{Kind: StopAsked, Text: words})
+		}
+	}()
+	return func() {
+		close(quit)
+		<-ended
+	}
+}
+
+// forward runs what is not yet done.
+func (r *running) forward(ctx context.Context) Result {
+	for i, s := range r.p.Steps {
+		m := r.j.Marks[s.Name()]
+		if m.State == Finish {
+			continue
+		}
+		if err := r.before(ctx); err != nil {
+			return r.stop(ctx, i, err)
+		}
+		r.enter(i)
+		if m.State != Waiting {
+			r.say("begun before and not known to be done: looking, then running it again")
+			if err := s.Check(ctx, r.say); err != nil {
+				return r.notAgain(ctx, i, err)
+			}
+		}
+		if err := r.mark(ctx, i, func(m *Mark) {
+			m.State, m.Started, m.Error = Doing, r.now(), ""
+			m.OneWayBegun = m.OneWayBegun || s.OneWay
+		}); err != nil {
+			return r.stop(ctx, i, err)
+		}
+		r.emit(Event{Kind: StepStarted, Text: s.Why})
+		err := s.Run(ctx, r.say)
+		if r.journalErr() != nil {
+			return r.stop(ctx, i, r.journalErr())
+		}
+		if err != nil {
+			return r.failed(ctx, i, err)
+		}
+		if lost := lockLost(ctx); lost != nil {
+			return r.stop(ctx, i, lost)
+		}
+		saving, free := r.last(ctx)
+		err = r.mark(saving, i, func(m *Mark) { m.State, m.Ended = Finish, r.now() })
+		free()
+		if err != nil {
+			return r.stop(ctx, i, err)
+		}
+		r.emit(Event{Kind: StepDone})
+	}
+	return r.end(ctx, Result{Status: Done})
+}
+
+// before tells what forbids to begin a step.
+func (r *running) before(ctx context.Context) error {
+	if err := lockLost(ctx); err != nil {
+		return err
+	}
+	return Safe(ctx)
+}
+
+// notAgain ends a resume whose unfinished step says that it cannot run now.
+// Nothing was changed, and the next resume asks again.
+func (r *running) notAgain(ctx context.Context, i int, err error) Result {
+	if ctx.Err() != nil || errors.Is(err, ErrStopped) {
+		return r.stop(ctx, i, err)
+	}
+	r.emit(Event{Kind: StepFailed, Err: err.Error()})
+	res := Result{Status: Person, Step: r.j.Steps[i].Name, Host: r.j.Steps[i].Host, Err: err}
+	res.State = "the step was begun before, is not known to have ended, and cannot be run again now"
+	var person *NeedsPerson
+	if errors.As(err, &person) {
+		res.State, res.Next = person.State, person.Next
+	}
+	return r.end(ctx, res)
+}
+
+// failed decides what follows a step's error.
+func (r *running) failed(ctx context.Context, i int, err error) Result {
+	if ctx.Err() != nil || errors.Is(err, ErrStopped) || lockLost(ctx) != nil {
+		return r.stop(ctx, i, err)
+	}
+	var person *NeedsPerson
+	var unbegun *notBegun
+	isPerson, isUnbegun := errors.As(err, &person), errors.As(err, &unbegun)
+	s := r.j.Steps[i]
+	r.j.because(s.Name, err)
+	if !isPerson {
+		r.j.Direction = Backward
+	}
+	if jerr := r.mark(ctx, i, func(m *Mark) {
+		m.State, m.Ended, m.Error = Failed, r.now(), err.Error()
+		if isUnbegun {
+			m.OneWayBegun = false
+		}
+	}); jerr != nil {
+		r.emit(Event{Kind: StepFailed, Err: err.Error()})
+		return r.stop(ctx, i, errors.Join(jerr, err))
+	}
+	r.emit(Event{Kind: StepFailed, Err: err.Error()})
+	if isPerson {
+		return r.end(ctx, Result{Status: Person, Step: s.Name, Host: s.Host, Err: err, State: person.State, Next: person.Next})
+	}
+	return r.backward(ctx, err)
+}
+
+// stop ends a run where it stands: the step's mark stays "doing" or "undoing".
+func (r *running) stop(ctx context.Context, i int, err error) Result {
+	res := Result{Step: r.j.Steps[i].Name, Host: r.j.Steps[i].Host, Err: err, Status: Interrupted}
+	lost := lockLost(ctx)
+	switch {
+	case lost != nil:
+		res.Status, res.State = LostLock, "the lease was lost; nothing was done or undone after that"
+		if !errors.Is(err, ErrLockLost) {
+			res.Err = errors.Join(lost, err)
+		}
+	case r.journalErr() != nil:
+		res.Status, res.State = LostJournal, "the journal could not be written; nothing was done or undone after that"
+	case ctx.Err() == nil && errors.Is(err, ErrStopped):
+		res.Status, res.State = Stopped, "stopped on request; what is done stays"
+	default:
+		res.State = "broken off; whether the step at work ended is not known"
+	}
+	return r.end(ctx, res)
+}
