@@ -1,0 +1,208 @@
+package builds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/node"
+)
+
+// Layout is where things lie on the builder and on the nodes. Both have the
+// same: a bundle, its gems' scripts and .bundle/config hold absolute paths.
+type Layout struct {
+	// Home holds live and releases: "/home/mastodon".
+	Home string `json:"home"`
+	// User builds, and runs, the release: "mastodon".
+	User string `json:"user"`
+	// Cache is the builder's own folder for what builds share and need only
+	// while they run: "/var/cache/refit".
+	Cache string `json:"cache"`
+}
+
+// DefaultLayout is the layout of Mastodon's install guide with releases beside live.
+func DefaultLayout() Layout {
+	return Layout{Home: node.HomeDir, User: "mastodon", Cache: "/var/cache/refit"}
+}
+
+// Dir is the release's directory.
+func (l Layout) Dir(v Version) string { return path.Join(l.Home, "releases", v.String()) }
+
+// work is the build's folder outside the release: home, temporary files, yarn.js.
+func (l Layout) work(v Version) string { return path.Join(l.Cache, "build", v.String()) }
+
+// Mirrors are where the build fetches from instead of the public registries.
+// Empty fields leave the public ones.
+type Mirrors struct {
+	// Gems is the base URL of a gem registry that stands for every source.
+	Gems string `json:"gems,omitempty"`
+	// NPM is the base URL of an npm registry.
+	NPM string `json:"npm,omitempty"`
+	// Git rewrites URLs of git repositories: upstream's and those in Gemfile.lock.
+	Git []git.Rewrite `json:"git,omitempty"`
+	// YarnChecksums is yarn's checksumBehavior: empty for yarn's own ("throw"), or
+	// "ignore" for a registry that serves substitutes. Said aloud and recorded.
+	YarnChecksums string `json:"yarn_checksums,omitempty"`
+	// YarnChecksumsWhy is the reason; required beside YarnChecksums.
+	YarnChecksumsWhy string `json:"yarn_checksums_why,omitempty"`
+}
+
+// Step is one command of a build, as a value.
+type Step struct {
+	// Name is one word, part of the job's unit name: "bundle".
+	Name string `json:"name"`
+	// Why is one line for the reader of the log.
+	Why  string   `json:"why"`
+	Argv []string `json:"argv"`
+	// Env is the step's whole environment.
+	Env map[string]string `json:"env"`
+	// Offline: the step gets no network.
+	Offline bool `json:"offline"`
+}
+
+// Recipe is everything that decides what a build brings forth.
+type Recipe struct {
+	Release   Release   `json:"release"`
+	Toolchain Toolchain `json:"toolchain"`
+	Mirrors   Mirrors   `json:"mirrors"`
+	Layout    Layout    `json:"layout"`
+	// Env is added to every step: CDN_HOST, where it is used.
+	Env map[string]string `json:"env,omitempty"`
+}
+
+// recipeFormat rises when the steps change meaning, so that older builds are made again.
+const recipeFormat = 1
+
+// Digest names the recipe and its steps: equal digests build equal releases.
+// Mirrors other than the checksum rule do not count: what they serve is held
+// to the lock files.
+func (r Recipe) Digest() (string, error) {
+	steps := r.Steps()
+	for i := range steps {
+		maps.DeleteFunc(steps[i].Env, func(k, _ string) bool { return transport[k] || strings.HasPrefix(k, "GIT_CONFIG_") })
+	}
+	b, err := json.Marshal(struct {
+		Format       int
+		Commit, Tree string
+		Toolchain    Toolchain
+		Layout       Layout
+		Steps        []Step
+	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain, r.Layout, steps})
+	if err != nil {
+		return "", fmt.Errorf("cannot name the recipe: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// transport names the variables that say whence things come, not what they are.
+var transport = map[string]bool{"BUNDLE_MIRROR__ALL": true, "YARN_NPM_REGISTRY_SERVER": true, "YARN_UNSAFE_HTTP_WHITELIST": true}
+
+// Steps is the build's commands, in order. Fetching steps come first; what
+// compiles gets no network.
+func (r Recipe) Steps() []Step {
+	dir := r.Layout.Dir(r.Release.Version)
+	bin := path.Join(dir, ".refit/bin")
+	bundle, yarn := path.Join(bin, "bundle"), path.Join(r.Layout.work(r.Release.Version), "bin/yarn")
+	steps := []Step{
+		{Name: "bundle", Why: "gems of the locked versions", Argv: []string{bundle, "install"}, Env: r.env(nil)},
+		{Name: "yarn", Why: "node packages of the locked versions", Argv: []string{yarn, "install", "--immutable"}, Env: r.env(nil)},
+		{
+			Name: "assets", Why: "styles and scripts for browsers",
+			Argv: []string{bundle, "exec", "rails", "assets:precompile"},
+			// Stands in for every secret that the code asks for at its start.
+			Env: r.env(map[string]string{"SECRET_KEY_BASE_DUMMY": "1"}), Offline: true,
+		},
+	}
+	if ws := r.Release.Contents.StreamingWorkspace; ws != "" {
+		steps = append(steps, Step{
+			Name: "focus", Why: "only the node packages that streaming runs on",
+			Argv: []string{yarn, "workspaces", "focus", "--production", ws}, Env: r.env(nil),
+		})
+	}
+	return steps
+}
+
+// env is a step's whole environment.
+func (r Recipe) env(more map[string]string) map[string]string {
+	dir, work := r.Layout.Dir(r.Release.Version), r.Layout.work(r.Release.Version)
+	env := map[string]string{
+		"PATH":                strings.Join([]string{path.Join(dir, ".refit/bin"), path.Join(work, "bin"), path.Join(dir, ".refit/ruby/bin"), path.Join(dir, ".refit/node/bin"), "/usr/local/bin:/usr/bin:/bin"}, ":"),
+		"HOME":                path.Join(work, "home"),
+		"TMPDIR":              path.Join(work, "tmp"),
+		"LANG":                "C.UTF-8", // without it Ruby reads files as US-ASCII
+		"RAILS_ENV":           "production",
+		"NODE_ENV":            "production",
+		"BUNDLE_USER_HOME":    path.Join(work, "home/.bundle"),
+		"GIT_TERMINAL_PROMPT": "0",
+		// Mastodon's .yarnrc may name a yarn of its own, which the tree does not hold.
+		"YARN_IGNORE_PATH":      "1",
+		"YARN_ENABLE_TELEMETRY": "0",
+		// Packages are kept under the checksums of yarn.lock, so builds may share them.
+		"YARN_GLOBAL_FOLDER": path.Join(r.Layout.Cache, "yarn"),
+	}
+	if r.Mirrors.Gems != "" {
+		env["BUNDLE_MIRROR__ALL"] = r.Mirrors.Gems
+	}
+	if r.Mirrors.NPM != "" {
+		env["YARN_NPM_REGISTRY_SERVER"] = strings.TrimSuffix(r.Mirrors.NPM, "/")
+		if u, err := url.Parse(r.Mirrors.NPM); err == nil && u.Scheme == "http" {
+			env["YARN_UNSAFE_HTTP_WHITELIST"] = u.Hostname()
+		}
+	}
+	if r.Mirrors.YarnChecksums != "" {
+		env["YARN_CHECKSUM_BEHAVIOR"] = r.Mirrors.YarnChecksums
+	}
+	if n := len(r.Mirrors.Git); n > 0 {
+		env["GIT_CONFIG_COUNT"] = strconv.Itoa(n)
+		for i, rw := range r.Mirrors.Git {
+			env[fmt.Sprintf("GIT_CONFIG_KEY_%d", i)] = "url." + rw.To + ".insteadOf"
+			env[fmt.Sprintf("GIT_CONFIG_VALUE_%d", i)] = rw.From
+		}
+	}
+	maps.Copy(env, r.Env)
+	maps.Copy(env, more)
+	return env
+}
+
+// Departures are the ways in which the build departs from what the tag asks
+// for, one line each, said aloud and recorded in the manifest.
+func (r Recipe) Departures() []string {
+	out := slices.Clone(r.Toolchain.Overrides())
+	if r.Mirrors.YarnChecksums != "" {
+		out = append(out, fmt.Sprintf("yarn checksums %s: %s", r.Mirrors.YarnChecksums, r.Mirrors.YarnChecksumsWhy))
+	}
+	return out
+}
+
+// Check tells what in the recipe cannot work, before anything is asked of a host.
+func (r Recipe) Check() error {
+	if r.Mirrors.YarnChecksums != "" && r.Mirrors.YarnChecksumsWhy == "" {
+		return fmt.Errorf("yarn checksums are set to %q without a reason; give one", r.Mirrors.YarnChecksums)
+	}
+	for name, base := range map[string]string{"gems": r.Mirrors.Gems, "npm": r.Mirrors.NPM} {
+		if base == "" {
+			continue
+		}
+		if u, err := url.Parse(base); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("the %s mirror %q is no http or https URL", name, base)
+		}
+	}
+	bare := r
+	bare.Env = nil
+	own := bare.env(nil)
+	for _, k := range slices.Sorted(maps.Keys(r.Env)) {
+		if _, taken := own[k]; taken {
+			return fmt.Errorf("the build variable %s is refit's own and cannot be set", k)
+		}
+	}
+	return nil
+}
