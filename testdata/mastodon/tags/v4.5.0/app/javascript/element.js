@@ -1,0 +1,1 @@
+export const element = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });

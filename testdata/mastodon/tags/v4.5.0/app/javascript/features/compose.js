@@ -1,0 +1,7 @@
+import { element } from '../element';
+
+export const mount = (root) => {
+  const form = element('form', '');
+  form.append(element('textarea', ''), element('button', 'Post'));
+  root.prepend(form);
+};

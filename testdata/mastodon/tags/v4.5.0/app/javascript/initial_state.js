@@ -1,0 +1,1 @@
+export const initialState = () => JSON.parse(document.getElementById('initial-state').textContent);

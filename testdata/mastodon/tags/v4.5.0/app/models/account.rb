@@ -1,0 +1,8 @@
+# frozen_string_literal: true
+
+class Account < ApplicationRecord
+  has_one :user
+  has_many :statuses
+
+  validates :username, presence: true
+end

@@ -1,0 +1,5 @@
+# frozen_string_literal: true
+
+ActiveSupport::Inflector.inflections(:en) do |inflect|
+  inflect.acronym 'ActivityPub'
+end
