@@ -1,0 +1,27 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/hosts/lab"
+)
+
+func upWord() *cli.Command {
+	return &cli.Command{
+		Name: "up", Usage: "boot the fleet",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in"},
+			&cli.StringFlag{Name: "release", Usage: "first release, whose unit files the nodes get (`TAG`)"},
+			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
+			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
+		},
+		Action: func(c *cli.Context) error {
+			o := lab.Options{
+				Dir: c.String("dir"), Cache: c.String("cache"), Files: c.String("files"), App: c.String("app"), Release: c.String("release"),
+				GemRegistry: c.String("gems"), NpmOverlay: c.String("npm-overlay"), Say: say(),
+			}
+			_, err := lab.Up(c.Context, o)
+			return err
+		},
+	}
+}

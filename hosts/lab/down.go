@@ -1,0 +1,127 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Down ends the lab and takes away all that it made on the machine but the cache
+// and the lab's own directory. It needs no state file and no living supervisor,
+// and may be called again.
+func Down(ctx context.Context, say Say) error {
+	if say == nil {
+		say = func(string, ...any) {}
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("the lab needs root; run it with sudo")
+	}
+	// In this order: what runs, what it has mounted, what it stood in.
+	if err := killGroup(ctx, ""); err != nil {
+		return err
+	}
+	if err := killStrays(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		unmountAll(ctx),
+		networkDown(ctx),
+		removeGroups(ctx, ""),
+		removeRun(),
+	)
+}
+
+// killStrays ends programs that were started in the lab's network from outside
+// ("lab exec"): they would keep the namespace alive without a name.
+func killStrays(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(netnsDir, netns)); err != nil {
+		return nil
+	}
+	out, err := run(ctx, "ip", "netns", "pids", netns)
+	if err != nil {
+		return fmt.Errorf("cannot find programs in the lab's network: %w", err)
+	}
+	for _, f := range strings.Fields(out) {
+		pid, err := strconv.Atoi(f)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("cannot end process %d in the lab's network: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// mounts lists the mounts at or below dir, the last made first.
+func mounts(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cannot list mounts: %w", err)
+	}
+	defer f.Close()
+	var out []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		if len(words) > 4 && (words[4] == dir || strings.HasPrefix(words[4], dir+"/")) {
+			out = append([]string{words[4]}, out...)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("cannot list mounts: %w", err)
+	}
+	return out, nil
+}
+
+func unmountAll(ctx context.Context) error {
+	for range 10 {
+		ms, err := mounts(runDir)
+		if err != nil || len(ms) == 0 {
+			return err
+		}
+		for _, m := range ms {
+			if err := unix.Unmount(m, 0); err != nil {
+				if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+					return fmt.Errorf("cannot unmount %s: %w", m, err)
+				}
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("mounts below %s come back as fast as they are unmounted", runDir)
+}
+
+// removeRun removes the folder of the running lab. It refuses while anything is
+// mounted below it, since it would empty what is mounted.
+func removeRun() error {
+	ms, err := mounts(runDir)
+	if err != nil {
+		return err
+	}
+	if len(ms) > 0 {
+		return fmt.Errorf("cannot remove %s: still mounted: %s", runDir, strings.Join(ms, " "))
+	}
+	if err := os.RemoveAll(runDir); err != nil {
+		return fmt.Errorf("cannot remove %s: %w", runDir, err)
+	}
+	for _, m := range Machines() {
+		for _, kind := range []string{"propagate", "unix-export"} {
+			p := filepath.Join("/run/systemd/nspawn", kind, m.Name)
+			if err := os.RemoveAll(p); err != nil {
+				return fmt.Errorf("cannot remove %s: %w", p, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// packages of the root image: one image serves every host, since a root made once
+// and cached boots sooner than several smaller ones are made.
+var packages = []string{
+	"systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "openssh-client", "iproute2", "iputils-ping",
+	"ca-certificates", "curl", "procps", "sudo", "less", "file", "zstd", "xz-utils", "rsync", "socat", "netcat-openbsd", "git",
+	"nginx-light", "haproxy", "stunnel4", "postgresql", "postgresql-client", "pgbouncer", "redis-server", "redis-tools",
+	"nodejs", "ruby", "ruby-dev", "ruby-bundler", "rails", "puma", "ruby-sidekiq", "ruby-pg", "ruby-redis", "ruby-bootsnap",
+	"ruby-dotenv", "ruby-connection-pool",
+	"build-essential", "pkg-config", "libpq-dev", "libyaml-dev", "libicu-dev", "libidn-dev", "zlib1g-dev", "libvips42t64", "libjemalloc2",
+}
+
+const suite = "trixie"
+
+// bakeVersion is part of the image's key: raise it with every change of bake.
+const bakeVersion = "1"
+
+// imageKey names an image by all that goes into it.
+func imageKey() string {
+	h := sha256.New()
+	fmt.Fprintln(h, suite, bakeVersion, strings.Join(masked, " "), strings.Join(disabled, " "))
+	fmt.Fprint(h, strings.Join(packages, " "), sshdConfig, sudoers)
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// Image gives the path of the root image in the cache and makes it if it is not
+// there, which takes two to five minutes.
+func Image(ctx context.Context, cache string, say Say) (string, error) {
+	path := filepath.Join(cache, "root-"+imageKey()+".squashfs")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("cannot make the cache: %w", err)
+	}
+	sources, err := aptSources("/etc/apt")
+	if err != nil {
+		return "", err
+	}
+	say("image: making the hosts' root from Debian %s packages (%s); this takes two to five minutes, once", suite, sources.main)
+	began := time.Now()
+	root := path + ".root"
+	if err := os.RemoveAll(root); err != nil {
+		return "", fmt.Errorf("cannot clear %s: %w", root, err)
+	}
+	defer os.RemoveAll(root)
+	argv := []string{
+		"mmdebstrap", "--quiet", "--variant=apt", "--include=" + strings.Join(packages, ","), "--dpkgopt=force-unsafe-io",
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+		`--aptopt=Apt::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`,
+		suite, root,
+	}
+	if _, err := run(ctx, append(argv, sources.lines()...)...); err != nil {
+		return "", fmt.Errorf("cannot make the hosts' root: %w", err)
+	}
+	say("image: packages are in after %.0f s; baking", time.Since(began).Seconds())
+	if err := bake(ctx, root); err != nil {
+		return "", err
+	}
+	if _, err := run(ctx, "mksquashfs", root, path+".new", "-comp", "zstd", "-Xcompression-level", "6", "-noappend", "-quiet", "-no-progress"); err != nil {
+		return "", fmt.Errorf("cannot pack the hosts' root: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return "", fmt.Errorf("cannot keep the image: %w", err)
+	}
+	say("image: ready after %.0f s", time.Since(began).Seconds())
+	return path, nil
+}
+
+// apt is where Debian's packages come from.
+type apt struct{ main, security string }
+
+// lines are the sources for the new root.
+func (a apt) lines() []string {
+	out := []string{fmt.Sprintf("deb %s %s main", a.main, suite)}
+	if a.security != "" {
+		out = append(out, fmt.Sprintf("deb %s %s-security main", a.security, suite))
+	}
+	return out
+}
+
+// aptSources reads from the machine's own apt configuration which mirror of Debian
+// it uses. A machine that is no Debian (Ubuntu) gets Debian's public archive.
+func aptSources(etc string) (apt, error) {
+	var a apt
+	files := []string{filepath.Join(etc, "sources.list")}
+	for _, pattern := range []string{"*.list", "*.sources"} {
+		more, err := filepath.Glob(filepath.Join(etc, "sources.list.d", pattern))
+		if err != nil {
+			return a, fmt.Errorf("cannot list apt's sources: %w", err)
+		}
+		files = append(files, more...)
+	}
+	for _, f := range files {
+		uris, err := sourceURIs(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return a, fmt.Errorf("cannot read apt's sources: %w", err)
+		}
+		for _, u := range uris {
+			trimmed := strings.TrimSuffix(u, "/")
+			switch {
+			case strings.HasSuffix(trimmed, "/debian-security") && a.security == "":
+				a.security = trimmed
+			case strings.HasSuffix(trimmed, "/debian") && a.main == "":
+				a.main = trimmed
+			}
+		}
+	}
+	if a.main == "" {
+		a = apt{main: "http://deb.debian.org/debian", security: "http://deb.debian.org/debian-security"}
+	}
+	return a, nil
+}
+
+// sourceURIs reads the addresses of one file of apt's, in either of its two forms.
+func sourceURIs(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		switch {
+		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
+		case strings.EqualFold(words[0], "URIs:"):
+			out = append(out, words[1:]...)
+		case words[0] == "deb":
+			i := slices.IndexFunc(words, func(w string) bool { return strings.Contains(w, "://") })
+			if i > 0 {
+				out = append(out, words[i])
+			}
+		}
+	}
+	return out, lines.Err()
+}

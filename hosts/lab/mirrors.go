@@ -1,0 +1,69 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/http/cgi"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Mirrors serves gems, npm packages and git repositories on the lab's bridge until
+// the context ends. The process stands in the machine's own network, its listeners
+// in the lab's: it is the only way out of the lab, and for npm packages alone.
+func (l *Lab) Mirrors(ctx context.Context) error {
+	npm, err := newNpm(l.NpmFrom, filepath.Join(l.Cache, "npm"), l.NpmOverlay)
+	if err != nil {
+		return err
+	}
+	git := filepath.Join(l.Cache, "git")
+	if err := os.MkdirAll(git, 0o755); err != nil {
+		return fmt.Errorf("cannot make the folder of git mirrors: %w", err)
+	}
+	failed := make(chan error, 3)
+	for port, h := range map[int]http.Handler{
+		PortGems: http.FileServer(http.Dir(l.Gems)),
+		PortNpm:  npm,
+		PortGit:  GitHTTP(git),
+	} {
+		ln, err := listen(fmt.Sprintf("%s:%d", Gateway, port))
+		if err != nil {
+			return err
+		}
+		go func() { failed <- Serve(ctx, ln, h) }()
+	}
+	return <-failed
+}
+
+// Serve answers requests until the context ends.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(os.Stderr, "", log.LstdFlags)}
+	stop := context.AfterFunc(ctx, func() {
+		if err := s.Close(); err != nil {
+			log.Printf("closing: %v", err)
+		}
+	})
+	defer stop()
+	if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("cannot serve on %s: %w", ln.Addr(), err)
+	}
+	return ctx.Err()
+}
+
+// GitHTTP serves the repositories below root for reading, at /git/NAME.git.
+func GitHTTP(root string) http.Handler {
+	return &cgi.Handler{
+		Path: "/usr/bin/git", Args: []string{"http-backend"}, Root: "/git",
+		Env: []string{
+			"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1",
+			"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+			// A client may ask for a commit by its name, as a lock file does.
+			"GIT_CONFIG_KEY_1=uploadpack.allowAnySHA1InWant", "GIT_CONFIG_VALUE_1=true",
+		},
+	}
+}

@@ -1,0 +1,117 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Status is the fleet as it is now.
+type Status struct {
+	Schema string `json:"schema"`
+	State  State  `json:"-"`
+	// Primary is the host of the database's address, Redis the address of Redis.
+	Primary string       `json:"primary"`
+	Redis   string       `json:"redis"`
+	Hosts   []HostStatus `json:"hosts"`
+}
+
+// HostStatus is one host as it is now.
+type HostStatus struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	// State is running, degraded, starting, frozen or off, as systemd says it.
+	State string `json:"state"`
+	// Link is up, cut, or up and the rate to which it is limited.
+	Link string `json:"link"`
+	// Disk and DiskUsed are of the writable layer, Memory what the host's processes
+	// use with their caches, all in MiB.
+	Disk     int    `json:"disk_mib"`
+	DiskUsed int    `json:"disk_used_mib"`
+	Memory   int    `json:"memory_mib"`
+	Failed   string `json:"failed_units"`
+}
+
+// Status asks every host. A frozen or cut host is seen from outside.
+func (l *Lab) Status(ctx context.Context) (Status, error) {
+	s := Status{Schema: "refit.lab.status/v1", State: l.State, Primary: l.Primary, Redis: l.Redis}
+	for _, m := range Machines() {
+		h := HostStatus{Name: m.Name, Address: m.Address, State: "off", Disk: m.Disk}
+		if m.Name == "redis" {
+			h.Address = l.Redis
+		}
+		pid, err := leader(m.Name)
+		if err != nil {
+			return s, err
+		}
+		switch {
+		case pid == 0:
+		case isFrozen(m.Name):
+			h.State = "frozen"
+		default:
+			// systemctl's status tells the same as its word.
+			out, err := inside(ctx, m.Name, "systemctl", "is-system-running")
+			if h.State = strings.TrimSpace(out); h.State == "" {
+				return s, err
+			}
+			failed, err := inside(ctx, m.Name, "systemctl", "list-units", "--failed", "--no-legend", "--plain", "--full")
+			if err != nil {
+				return s, err
+			}
+			var units []string
+			for line := range strings.Lines(failed) {
+				units = append(units, strings.Fields(line)[0])
+			}
+			h.Failed = strings.Join(units, " ")
+		}
+		if h.Link, err = link(ctx, m.Name); err != nil {
+			return s, err
+		}
+		var fs unix.Statfs_t
+		if err := unix.Statfs(hostDir(m.Name, "rw"), &fs); err != nil {
+			return s, fmt.Errorf("cannot see the disk of %s: %w", m.Name, err)
+		}
+		h.DiskUsed = int((fs.Blocks - fs.Bfree) * uint64(fs.Bsize) >> 20)
+		h.Memory = memory(m.Name)
+		s.Hosts = append(s.Hosts, h)
+	}
+	return s, nil
+}
+
+func link(ctx context.Context, host string) (string, error) {
+	out, err := run(ctx, "ip", "-n", netns, "-o", "link", "show", "v-"+host)
+	if err != nil {
+		return "", fmt.Errorf("cannot see the link of %s: %w", host, err)
+	}
+	if !strings.Contains(out, ",UP") {
+		return "cut", nil
+	}
+	out, err = run(ctx, "tc", "-n", netns, "qdisc", "show", "dev", "v-"+host)
+	if err != nil {
+		return "", fmt.Errorf("cannot see the link of %s: %w", host, err)
+	}
+	if _, after, ok := strings.Cut(out, " rate "); ok {
+		return "up, " + strings.Fields(after)[0], nil
+	}
+	return "up", nil
+}
+
+// memory of a host's group in MiB, 0 where the machine does not count it.
+func memory(host string) int {
+	for _, p := range []string{
+		filepath.Join(cgroupRoot, "memory", cgroup, host, "memory.usage_in_bytes"),
+		filepath.Join(cgroupRoot, cgroup, host, "memory.current"),
+	} {
+		if b, err := os.ReadFile(p); err == nil {
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
+				return int(n >> 20)
+			}
+		}
+	}
+	return 0
+}
