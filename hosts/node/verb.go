@@ -4,7 +4,13 @@
 //
 // The protocol: the caller writes one line of JSON, a Request, to the verb's
 // standard input, and after it the verb's payload, if it takes one. The verb
-// writes lines of JSON, Reply values: any number with Say, then one with Done.
+// writes lines of JSON, Reply values: any number with Say, Beat or Raw, then one
+// with Done. A line comes at least every two seconds, so that a caller can tell a
+// frozen host from a busy one. When the caller is gone, the verb's context ends.
+//
+// What a Machine (a host, seen from inside) keeps stands under /var/lib/refit:
+// bin/ the agents, fence and fence.lock, holders/ the verbs that hold the fence
+// now, jobs/ the durable records of transient units.
 package node
 
 import (
@@ -23,6 +29,9 @@ type Verb struct {
 	// Run does it. in is the request's argument, payload the rest of standard
 	// input; what it returns is marshalled as the reply's result.
 	Run func(ctx context.Context, in json.RawMessage, payload io.Reader, say func(string)) (any, error)
+	// Stream stands in Run's place for a verb that sends bytes to the caller
+	// beside its result. w may be written to from one goroutine only.
+	Stream func(ctx context.Context, in json.RawMessage, w io.Writer, say func(string)) (any, error)
 }
 
 // Request is the first line that a verb reads.
@@ -33,14 +42,23 @@ type Request struct {
 	// Run is the ID of the run on whose behalf the call is made.
 	Run string          `json:"run,omitempty"`
 	In  json.RawMessage `json:"in,omitempty"`
+	// Packed is set in In's place for a long argument: that many bytes follow the
+	// line, In compressed with zstd.
+	Packed int64 `json:"packed,omitempty"`
 }
 
 // Reply is one line that a verb writes.
 type Reply struct {
-	Say   string          `json:"say,omitempty"`
-	Done  bool            `json:"done,omitempty"`
-	Out   json.RawMessage `json:"out,omitempty"`
-	Error string          `json:"error,omitempty"`
-	// Code names errors that callers tell apart: "fenced", "not-found", "no-space".
+	Say string `json:"say,omitempty"`
+	// Beat: a sign of life and nothing else.
+	Beat bool `json:"beat,omitempty"`
+	// Raw: that many bytes of the verb's stream follow the line.
+	Raw  int             `json:"raw,omitempty"`
+	Done bool            `json:"done,omitempty"`
+	Out  json.RawMessage `json:"out,omitempty"`
+	// Error is set, beside Done, when the verb failed.
+	Error string `json:"error,omitempty"`
+	// Code names errors that callers tell apart: "fenced", "not-found", "no-space",
+	// "payload", "in-use", "timeout"; "failed" for all others.
 	Code string `json:"code,omitempty"`
 }

@@ -1,0 +1,242 @@
+package node
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// WantIn asks which files of a release a host lacks.
+type WantIn struct {
+	// Home is the directory that holds live and releases; empty for /home/mastodon.
+	Home     string   `json:"home,omitempty"`
+	Manifest Manifest `json:"manifest"`
+}
+
+// WantOut tells what to send.
+type WantOut struct {
+	// Placed: the release is complete on the host already, every file verified.
+	Placed bool `json:"placed"`
+	// Indexes are the places in Manifest.Files of the files to send, rising; one
+	// for each content that no release on the host has.
+	Indexes []int `json:"indexes"`
+	// Bytes is their size; Local the bytes found and verified on the host.
+	Bytes int64 `json:"bytes"`
+	Local int64 `json:"local"`
+	// Free is what the file system of the releases has left, in bytes.
+	Free uint64 `json:"free"`
+}
+
+// PlaceWant asks which files of a release the host lacks. It changes nothing.
+func (a *Agent) PlaceWant(ctx context.Context, in WantIn, say func(string)) (WantOut, error) {
+	return call[WantOut](ctx, a, "place.want", in, nil, say)
+}
+
+// PutIn places a release on a host.
+type PutIn struct {
+	// Home as in WantIn.
+	Home     string   `json:"home,omitempty"`
+	Manifest Manifest `json:"manifest"`
+	// Links maps paths in the release to the targets of symbolic links that stand
+	// there instead of what the manifest has: "log" → "/home/mastodon/shared/log".
+	Links map[string]string `json:"links,omitempty"`
+	// Owner is the user who owns what is writable; empty for root.
+	Owner string `json:"owner,omitempty"`
+	// Writable are the directories of the release, with all below, that Owner may
+	// write to; nil for "tmp" alone. They are made where the manifest has none.
+	Writable []string `json:"writable,omitempty"`
+}
+
+// PutOut tells what was done.
+type PutOut struct {
+	// Placed: the release was there already, complete and the same; nothing changed.
+	Placed bool `json:"placed"`
+	// Path is the release's directory.
+	Path string `json:"path"`
+	// Sent, Linked and Copied count files: from the payload, hard-linked to and
+	// copied from other releases of the host.
+	Sent   int `json:"sent"`
+	Linked int `json:"linked"`
+	Copied int `json:"copied"`
+}
+
+// PlacePut builds the release on the host from what is there and from pack, a
+// pack of the files that PlaceWant named (see Pack), and verifies every file.
+// It appears whole or not at all. Repeating it is safe. A full disk gives
+// ErrNoSpace, a pack that lacks or damages a file ErrPayload, a release of this
+// name with other contents that is live or has processes in it ErrInUse.
+func (a *Agent) PlacePut(ctx context.Context, in PutIn, pack io.Reader, say func(string)) (PutOut, error) {
+	return call[PutOut](ctx, a, "place.put", in, pack, say)
+}
+
+// VerifyIn names a placed release.
+type VerifyIn struct {
+	Home    string `json:"home,omitempty"`
+	Release string `json:"release"`
+}
+
+// VerifyOut is what was found.
+type VerifyOut struct {
+	// Digest is the manifest's, see Manifest.Digest.
+	Digest string `json:"digest"`
+	Files  int    `json:"files"`
+	// Differences are the files that are not as the manifest says, at most 100.
+	// Writable directories, shared links and bridged files are left out of it.
+	Differences []Difference `json:"differences,omitempty"`
+	// More counts the differences beyond those listed.
+	More int `json:"more,omitempty"`
+}
+
+// PlaceVerify hashes a release again and compares it with its manifest.
+func (a *Agent) PlaceVerify(ctx context.Context, in VerifyIn, say func(string)) (VerifyOut, error) {
+	return call[VerifyOut](ctx, a, "place.verify", in, nil, say)
+}
+
+// ManifestIn names a release, or any directory that holds .refit/manifest.json.
+type ManifestIn struct {
+	Home string `json:"home,omitempty"`
+	// Release is a release's name, or an absolute path.
+	Release string `json:"release"`
+}
+
+// Manifest returns the manifest of a release on the host, ErrNotFound without one.
+func (a *Agent) Manifest(ctx context.Context, in ManifestIn) (Manifest, error) {
+	return call[Manifest](ctx, a, "manifest.show", in, nil, nil)
+}
+
+// PackIn names files of a built release.
+type PackIn struct {
+	// Root is the release's directory on the builder.
+	Root string `json:"root"`
+	// Digest is the digest of the manifest that Indexes refer to. Another manifest
+	// in Root gives ErrPayload.
+	Digest string `json:"digest"`
+	// Indexes are places in the manifest's Files, rising.
+	Indexes []int `json:"indexes"`
+}
+
+// PackOut counts what was sent.
+type PackOut struct {
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// Pack streams the files named into w as PlacePut reads them: a tar stream,
+// compressed with zstd, each entry named by its index. An error after the first
+// byte leaves w with a part that PlacePut will refuse.
+func (a *Agent) Pack(ctx context.Context, in PackIn, w io.Writer, say func(string)) (PackOut, error) {
+	var out PackOut
+	err := a.Stream(ctx, "pack", in, w, &out, say)
+	return out, err
+}
+
+// BridgeIn names two releases on one host.
+type BridgeIn struct {
+	Home string `json:"home,omitempty"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// BridgeOut counts the files added to each.
+type BridgeOut struct {
+	// ToFrom and ToTo count files added to the release From and to the release To;
+	// 0 and 0 when they were bridged already.
+	ToFrom int `json:"to_from"`
+	ToTo   int `json:"to_to"`
+}
+
+// Bridge gives each of two releases the hashed assets of the other, so that a
+// page of one finds its files at a node that runs the other. It adds files below
+// public/packs and public/assets that are missing, never manifests, and never
+// replaces one. What it added stands in .refit/bridged.json.
+func (a *Agent) Bridge(ctx context.Context, in BridgeIn) (BridgeOut, error) {
+	return call[BridgeOut](ctx, a, "bridge", in, nil, nil)
+}
+
+// SwitchIn names the release to go live.
+type SwitchIn struct {
+	Home    string `json:"home,omitempty"`
+	Release string `json:"release"`
+}
+
+// SwitchOut names the releases before and after.
+type SwitchOut struct {
+	// Old is empty where nothing was live.
+	Old string `json:"old"`
+	New string `json:"new"`
+	// Changed is false when New was live already.
+	Changed bool `json:"changed"`
+}
+
+// Switch points live at a release, in one rename, and makes that durable.
+func (a *Agent) Switch(ctx context.Context, in SwitchIn) (SwitchOut, error) {
+	return call[SwitchOut](ctx, a, "switch", in, nil, nil)
+}
+
+// PruneIn tells which releases stay.
+type PruneIn struct {
+	Home string `json:"home,omitempty"`
+	// Keep are names of releases. The live one, and one that a process works in,
+	// stay in any case.
+	Keep []string `json:"keep"`
+	// Dry only lists.
+	Dry bool `json:"dry,omitempty"`
+}
+
+// PruneOut lists what went and what stayed though Keep does not name it.
+type PruneOut struct {
+	Removed []string `json:"removed"`
+	// Held maps a release that stayed to the reason: "live", "a process of
+	// mastodon-web.service works in it (pid 812)".
+	Held map[string]string `json:"held,omitempty"`
+}
+
+// Prune removes old releases.
+func (a *Agent) Prune(ctx context.Context, in PruneIn, say func(string)) (PruneOut, error) {
+	return call[PruneOut](ctx, a, "prune", in, nil, say)
+}
+
+// SweepIn tells what to look for.
+type SweepIn struct {
+	Home string `json:"home,omitempty"`
+	// Run, when set, limits it to what that run left.
+	Run string `json:"run,omitempty"`
+	// Clear removes what was found and is not at work.
+	Clear bool `json:"clear,omitempty"`
+}
+
+// Leftover is one thing that a run left behind.
+type Leftover struct {
+	// Kind is "placing" (half a release), "file" (a temporary file or link),
+	// "job" (the record of a unit), "holder" (a verb's record without its process).
+	Kind string `json:"kind"`
+	// Path is where it is; for a job Unit is set too.
+	Path string `json:"path"`
+	Unit string `json:"unit,omitempty"`
+	// Run is the run that left it, where known.
+	Run string `json:"run,omitempty"`
+	// State is the job's state.
+	State string `json:"state,omitempty"`
+	// Since is when it was last touched.
+	Since time.Time `json:"since"`
+	// Active: it is at work now, so that Clear leaves it.
+	Active bool `json:"active,omitempty"`
+	// Cleared: it was removed.
+	Cleared bool `json:"cleared,omitempty"`
+}
+
+// SweepOut is what was found.
+type SweepOut struct {
+	Items []Leftover `json:"items"`
+}
+
+// SweepShow lists what crashed runs left on the host. It changes nothing.
+func (a *Agent) SweepShow(ctx context.Context, in SweepIn) (SweepOut, error) {
+	in.Clear = false
+	return call[SweepOut](ctx, a, "sweep.show", in, nil, nil)
+}
+
+// Sweep lists what crashed runs left on the host and, with Clear, removes it.
+func (a *Agent) Sweep(ctx context.Context, in SweepIn) (SweepOut, error) {
+	return call[SweepOut](ctx, a, "sweep", in, nil, nil)
+}

@@ -1,0 +1,127 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// ManifestFormat is the format of the manifests that this code writes. It reads
+// no other.
+const ManifestFormat = 1
+
+// Manifest says what a built release is, file by file.
+type Manifest struct {
+	Format int `json:"format"`
+	// Release is its name, "v4.5.14".
+	Release string `json:"release"`
+	// Commit and Tree are the git hashes that it was built from.
+	Commit string `json:"commit"`
+	Tree   string `json:"tree"`
+	// OS is what it was built on and for, "debian 13"; Arch in Go's words.
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	// Ruby and Node are the versions that it runs with.
+	Ruby string `json:"ruby"`
+	Node string `json:"node"`
+	// Overrides are the named deviations from the release's own pins.
+	Overrides []string  `json:"overrides,omitempty"`
+	Built     time.Time `json:"built"`
+	// Files are in rising order of Path, directories before what is in them.
+	Files []Entry `json:"files"`
+}
+
+// Entry is a file, a directory or a symbolic link of a release.
+type Entry struct {
+	// Path is relative, with slashes.
+	Path string `json:"path"`
+	// Mode holds the permission bits; 0 for a link.
+	Mode uint32 `json:"mode,omitempty"`
+	// Dir marks a directory.
+	Dir  bool  `json:"dir,omitempty"`
+	Size int64 `json:"size,omitempty"`
+	// SHA256 of the content, in hex; empty for directories and links.
+	SHA256 string `json:"sha256,omitempty"`
+	// Link is a symbolic link's target.
+	Link string `json:"link,omitempty"`
+}
+
+// Regular tells whether the entry is a file with content.
+func (e Entry) Regular() bool { return !e.Dir && e.Link == "" }
+
+// Difference is one file that is not as a manifest says.
+type Difference struct {
+	Path string `json:"path"`
+	// What in words: "missing", "content", "mode 0755 instead of 0644", "not in
+	// the manifest".
+	What string `json:"what"`
+}
+
+func (d Difference) String() string { return d.Path + ": " + d.What }
+
+// Digest is the SHA-256 of the manifest's canonical JSON, in hex. It names the
+// built release: equal digests mean equal files.
+func (m Manifest) Digest() (string, error) {
+	m.Built = m.Built.UTC()
+	b, err := json.Marshal(m)
+	if err != nil {
+		return "", fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Bytes is the size of all files.
+func (m Manifest) Bytes() int64 {
+	var n int64
+	for _, e := range m.Files {
+		n += e.Size
+	}
+	return n
+}
+
+// Check refuses a manifest that could not be placed safely: another format, a
+// path that leaves the release or is not clean, entries out of order or twice, a
+// file without a hash.
+func (m Manifest) Check() error {
+	if m.Format != ManifestFormat {
+		return fmt.Errorf("manifest of format %d: this refit knows format %d", m.Format, ManifestFormat)
+	}
+	if err := checkRelease(m.Release); err != nil {
+		return err
+	}
+	links := make(map[string]bool)
+	for i, e := range m.Files {
+		switch {
+		case e.Path == "" || path.IsAbs(e.Path) || path.Clean(e.Path) != e.Path || e.Path == ".." || strings.HasPrefix(e.Path, "../") || strings.ContainsRune(e.Path, 0):
+			return fmt.Errorf("manifest of %s: path %q is not a clean relative path", m.Release, e.Path)
+		case i > 0 && m.Files[i-1].Path >= e.Path:
+			return fmt.Errorf("manifest of %s: %q is out of order", m.Release, e.Path)
+		case e.Regular() && len(e.SHA256) != 2*sha256.Size:
+			return fmt.Errorf("manifest of %s: %q has no hash", m.Release, e.Path)
+		case e.Mode&^0o777 != 0:
+			return fmt.Errorf("manifest of %s: %q has mode %#o", m.Release, e.Path, e.Mode)
+		}
+		for d := path.Dir(e.Path); d != "."; d = path.Dir(d) {
+			if links[d] {
+				return fmt.Errorf("manifest of %s: %q lies below the link %q", m.Release, e.Path, d)
+			}
+		}
+		if e.Link != "" {
+			links[e.Path] = true
+		}
+	}
+	return nil
+}
+
+// checkRelease refuses a name that cannot be the name of a release's directory.
+func checkRelease(name string) error {
+	if len(name) < 2 || name[0] != 'v' || strings.ContainsAny(name, "/\x00 \n") {
+		return fmt.Errorf("%q is not a release's name: it begins with v and holds no slash or space", name)
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+package node
+
+// Verbs is the function Verbs for this machine.
+func (m Machine) Verbs() []Verb {
+	return []Verb{
+		// The fence. Raising it is no change that the fence itself could guard.
+		{Name: "fence.show", Run: Typed(m.fenceShow)},
+		{Name: "fence.raise", Run: Typed(m.fenceRaise)},
+
+		// What the host is.
+		{Name: "facts", Run: Typed(m.facts)},
+		{Name: "inflight", Run: Typed(m.inflight)},
+
+		// Units and transient units.
+		{Name: "units.show", Run: Typed(m.unitsShow)},
+		{Name: "units", Changes: true, Run: Typed(m.units)},
+		{Name: "journal", Run: Typed(m.journal)},
+		{Name: "job.start", Changes: true, Run: Typed(m.jobStart)},
+		{Name: "job.status", Run: Typed(m.jobStatus)},
+		{Name: "job.log", Run: Typed(m.jobLog)},
+		{Name: "job.clear", Changes: true, Run: Typed(m.jobClear)},
+
+		// Releases.
+		{Name: "manifest.show", Run: Typed(m.manifestShow)},
+		{Name: "pack", Stream: m.pack},
+		{Name: "place.want", Run: Typed(m.placeWant)},
+		{Name: "place.put", Changes: true, Run: Typed(m.placePut)},
+		{Name: "place.verify", Run: Typed(m.placeVerify)},
+		{Name: "bridge", Changes: true, Run: Typed(m.bridge)},
+		{Name: "switch", Changes: true, Run: Typed(m.swap)},
+		{Name: "prune", Changes: true, Run: Typed(m.prune)},
+
+		// Small files, and what crashed runs left.
+		{Name: "file.get", Run: Typed(m.fileGet)},
+		{Name: "file.put", Changes: true, Run: Typed(m.filePut)},
+		{Name: "sweep.show", Run: Typed(m.sweepShow)},
+		{Name: "sweep", Changes: true, Run: Typed(m.sweep)},
+	}
+}
