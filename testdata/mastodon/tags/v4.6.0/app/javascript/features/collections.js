@@ -1,0 +1,3 @@
+import { element } from '../element';
+
+export const mount = (root) => root.replaceChildren(element('h1', 'Collections'));

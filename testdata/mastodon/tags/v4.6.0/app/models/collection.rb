@@ -1,0 +1,10 @@
+# frozen_string_literal: true
+
+class Collection < ApplicationRecord
+  belongs_to :account
+
+  # of is the account's collection in a language, made when there is none yet.
+  def self.of(account_id, language)
+    create_or_find_by!(account_id: account_id, language: language)
+  end
+end

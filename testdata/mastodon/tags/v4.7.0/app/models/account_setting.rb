@@ -1,0 +1,5 @@
+# frozen_string_literal: true
+
+class AccountSetting < ApplicationRecord
+  belongs_to :account
+end
