@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Execute runs the plan: from its beginning with a new journal, or from where a
-// loaded one (see Journal.Adopt) ends, forward or back. ctx is the one that Hold
-// gave: its end stops the run at once, where it stands.
+// loaded one (see Journal.Adopt) ends, forward or back; of a run that is over it
+// says again how it ended. ctx is the one that Hold gave: its end stops the run
+// at once, where it stands.
 //
 // A step that fails is taken back, and every step before it, in reverse, down to
 // the last one-way step that began. Taking back goes on when ctx is cancelled,
@@ -19,11 +19,14 @@ func Execute(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	if err != nil {
 		return refusedToOpen(j, err)
 	}
+	if j.Finished() {
+		return r.over()
+	}
 	ctx = context.WithValue(ctx, runningKey{}, r)
 	resumed := j.Seq > 0
 	j.Outcome, j.State, j.Next = "", "", ""
-	if err := r.save(ctx); err != nil {
-		return r.end(ctx, Result{Status: LostJournal, Err: err})
+	if res := r.begin(ctx); res != nil {
+		return *res
 	}
 	words := fmt.Sprintf("%s from %s to %s, %d steps", p.Kind, p.From, p.To, len(p.Steps))
 	if resumed {
@@ -45,16 +48,19 @@ func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	if step := j.OneWay(); step != "" {
 		return refusedToOpen(j, Refuse("cannot take back run %s: %w: %s", j.ID, ErrOneWay, step))
 	}
-	r, err := open(ctx, p, j, o, Done, Undone)
+	r, err := open(ctx, p, j, o)
 	if err != nil {
 		return refusedToOpen(j, err)
+	}
+	if j.Outcome == Undone {
+		return r.over()
 	}
 	ctx = context.WithValue(ctx, runningKey{}, r)
 	j.Outcome, j.State, j.Next = "", "", ""
 	j.Direction, j.Asked = Backward, true
 	j.because("", nil)
-	if err := r.save(ctx); err != nil {
-		return r.end(ctx, Result{Status: LostJournal, Err: err})
+	if res := r.begin(ctx); res != nil {
+		return *res
 	}
 	defer r.listen()()
 	r.emit(Event{Kind: RunStarted, Text: fmt.Sprintf("taking back %s from %s to %s", p.Kind, p.From, p.To)})
@@ -62,8 +68,8 @@ func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
 }
 
 // open binds a plan, its journal and this process together, or says why they do
-// not fit. again lists the outcomes that do not forbid it.
-func open(ctx context.Context, p Plan, j *Journal, o Options, again ...Status) (*running, error) {
+// not fit.
+func open(ctx context.Context, p Plan, j *Journal, o Options) (*running, error) {
 	if j.shelf == nil {
 		return nil, Refuse("cannot go on with run %s: its journal has no shelf, see Journal.Adopt", j.ID)
 	}
@@ -72,9 +78,6 @@ func open(ctx context.Context, p Plan, j *Journal, o Options, again ...Status) (
 	}
 	if err := j.validate(); err != nil {
 		return nil, Refuse("cannot go on with run %s: %w", j.ID, err)
-	}
-	if j.Finished() && !slices.Contains(again, j.Outcome) {
-		return nil, Refuse("run %s is over: %s", j.ID, j.Outcome)
 	}
 	o = o.defaults()
 	r := &running{p: p, j: j, o: o, held: heldFrom(ctx), at: -1}
@@ -88,6 +91,39 @@ func open(ctx context.Context, p Plan, j *Journal, o Options, again ...Status) (
 		}
 	}
 	return r, nil
+}
+
+// begin saves the journal before anything is done: under the new epoch, which
+// shuts out every earlier process. It gives a result when nothing may be done.
+func (r *running) begin(ctx context.Context) *Result {
+	res := Result{Status: Interrupted, State: "broken off before anything was done", Err: ended(ctx)}
+	if lockLost(ctx) != nil {
+		res.Status, res.State = LostLock, "the lease was lost before anything was done"
+	}
+	if res.Err == nil {
+		res = Result{Status: LostJournal, State: "the journal could not be written; nothing was done", Err: r.save(ctx)}
+	}
+	if res.Err == nil {
+		return nil
+	}
+	res = r.end(ctx, res)
+	return &res
+}
+
+// over tells how a run ended that is over.
+func (r *running) over() Result {
+	j := r.j
+	res := Result{
+		Status: j.Outcome, Touched: j.Touched(), OneWay: j.OneWay(),
+		Steps: j.Progress(), Asked: j.Asked, Proof: j.CauseProof,
+	}
+	if j.CauseStep != "" {
+		res.Step, res.Host, res.Err = j.CauseStep, r.hostOf(j.CauseStep), errors.New(j.Cause)
+	}
+	if j.CauseRefused && !res.Touched {
+		res.Status = Refused
+	}
+	return res
 }
 
 func refusedToOpen(j *Journal, err error) Result {
@@ -146,6 +182,9 @@ func (r *running) forward(ctx context.Context) Result {
 		}); err != nil {
 			return r.stop(ctx, i, err)
 		}
+		if err := ended(ctx); err != nil {
+			return r.stop(ctx, i, err)
+		}
 		r.emit(Event{Kind: StepStarted, Text: s.Why})
 		err := s.Run(ctx, r.say)
 		if r.journalErr() != nil {
@@ -166,6 +205,14 @@ func (r *running) forward(ctx context.Context) Result {
 		r.emit(Event{Kind: StepDone})
 	}
 	return r.end(ctx, Result{Status: Done})
+}
+
+// ended tells why the context, or the lease that it was made under, has ended.
+func ended(ctx context.Context) error {
+	if err := lockLost(ctx); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // before tells what forbids to begin a step.

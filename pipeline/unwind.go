@@ -32,14 +32,14 @@ func (r *running) backward(ctx context.Context, cause error) Result {
 			res.State = fmt.Sprintf("%s: %s has begun, so it and what came before it is not taken back", ErrOneWay, s.Name())
 			return r.end(ctx, res)
 		}
-		if lost := lockLost(ctx); lost != nil {
-			return r.stop(ctx, i, lost)
-		}
-		if ctx.Err() != nil {
-			return r.stop(ctx, i, context.Cause(ctx))
+		if err := ended(ctx); err != nil {
+			return r.stop(ctx, i, err)
 		}
 		r.enter(i)
 		if err := r.mark(undo, i, func(m *Mark) { m.State, m.UndoStarted = Undoing, r.now() }); err != nil {
+			return r.stop(ctx, i, err)
+		}
+		if err := ended(ctx); err != nil {
 			return r.stop(ctx, i, err)
 		}
 		r.emit(Event{Kind: StepUndoing})
@@ -127,6 +127,10 @@ func (r *running) last(ctx context.Context) (context.Context, func()) {
 
 // end journals how the process's work on the run ended, and reports it.
 func (r *running) end(ctx context.Context, res Result) Result {
+	if lost := lockLost(ctx); lost != nil && res.Status != LostLock {
+		res.Status, res.Err = LostLock, errors.Join(lost, res.Err)
+		res.State = "the lease was lost; everything is as the steps say, but the journal lacks the last word"
+	}
 	r.mu.Lock()
 	r.at = -1
 	r.j.Outcome, r.j.State, r.j.Next = res.Status, res.State, res.Next

@@ -1,0 +1,186 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+)
+
+// scenario is one course of a run, and how it must end whatever crashes in it.
+type scenario struct {
+	oneWay int
+	fails  map[string]error
+	heals  bool
+	// unwind: after the run is done, it is taken back by "rollback".
+	unwind bool
+	want   Status
+}
+
+const walkSteps = 4
+
+func scenarios() map[string]scenario {
+	broken := errors.New("it broke")
+	all := map[string]scenario{
+		"every step works":                   {oneWay: -1, want: Done},
+		"every step works, one is one-way":   {oneWay: 2, want: Done},
+		"done and then rolled back":          {oneWay: -1, unwind: true, want: Undone},
+		"the step after a one-way one fails": {oneWay: 1, fails: map[string]error{"run step d": broken}, want: Person},
+		"the one-way step fails":             {oneWay: 2, fails: map[string]error{"run step c": broken}, want: Person},
+		"an undo fails once":                 {oneWay: -1, fails: map[string]error{"run step d": broken, "undo step b": broken}, heals: true, want: Undone},
+		"the first step refuses":             {oneWay: -1, fails: map[string]error{"run step a": Refuse("no")}, want: Refused},
+		"a later step refuses":               {oneWay: -1, fails: map[string]error{"run step c": Refuse("no")}, want: Undone},
+	}
+	for i := range walkSteps {
+		name := fmt.Sprintf("step %c", 'a'+i)
+		all[name+" fails"] = scenario{oneWay: -1, fails: map[string]error{"run " + name: broken}, want: Undone}
+	}
+	return all
+}
+
+func (s scenario) world(t *testing.T) *world {
+	w := newWorld(t, walkSteps)
+	w.oneWay, w.heals = s.oneWay, s.heals
+	w.fails = maps.Clone(s.fails)
+	if w.fails == nil {
+		w.fails = map[string]error{}
+	}
+	return w
+}
+
+// play runs the scenario to its end, resuming as often as it takes.
+func (s scenario) play(t *testing.T, w *world) {
+	t.Helper()
+	res := w.settle(false)
+	if s.unwind && res.Status == Done { // else it died on the way back and was resumed there
+		res = w.settle(true)
+	}
+	if res.Status != s.want {
+		t.Errorf("ended as %s, want %s (%v; %s)", res.Status, s.want, res.Err, res.State)
+	}
+	w.agrees(res)
+}
+
+// saves counts the saves of the scenario when nothing goes wrong.
+func (s scenario) saves(t *testing.T) int {
+	w := s.world(t)
+	s.play(t, w)
+	return w.disk.saves
+}
+
+func TestARunKilledAtAnyMarkEndsAsIfItHadNotBeen(t *testing.T) {
+	walked := 0
+	for name, s := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			total := s.saves(t)
+			for n := 1; n <= total; n++ {
+				for _, f := range []fault{beforeWrite, afterWrite, tornWrite, tornInPlace, lostReply, writeError} {
+					w := s.world(t)
+					w.disk.at = map[int]fault{n: f}
+					s.play(t, w)
+					walked++
+					if t.Failed() {
+						t.Fatalf("at save %d of %d: %s", n, total, f)
+					}
+				}
+			}
+		})
+	}
+	t.Logf("%d courses walked", walked)
+}
+
+func TestARunKilledTwiceAtAnyTwoMarksEndsAsIfItHadNotBeen(t *testing.T) {
+	kinds := []fault{beforeWrite, lostReply}
+	walked := 0
+	for name, s := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			total := s.saves(t)
+			for n := 1; n <= total; n++ {
+				for m := n + 1; m <= total+3; m++ {
+					for k := range len(kinds) * len(kinds) {
+						w := s.world(t)
+						w.disk.at = map[int]fault{n: kinds[k%len(kinds)], m: kinds[k/len(kinds)]}
+						s.play(t, w)
+						walked++
+						if t.Failed() {
+							t.Fatalf("at saves %d and %d of %d: %v", n, m, total, w.disk.at)
+						}
+					}
+				}
+			}
+		})
+	}
+	t.Logf("%d courses walked", walked)
+}
+
+func TestAProcessThatDiesInsideAnyDeedIsResumed(t *testing.T) {
+	var points []string
+	for i := range walkSteps {
+		for _, what := range []string{"run", "undo"} {
+			for _, when := range []string{"before", "after"} {
+				points = append(points, fmt.Sprintf("%s step %c %s", what, 'a'+i, when))
+			}
+		}
+	}
+	for name, s := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			for i, one := range points {
+				for _, two := range points[i:] {
+					w := s.world(t)
+					w.crash = map[string]bool{one: true, two: true}
+					s.play(t, w)
+					if t.Failed() {
+						t.Fatalf("died at %q and at %q", one, two)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A lease lost at any moment: from then on nothing is done and nothing undone by
+// that process. The next one, with a lease of its own, brings the run to its end.
+func TestALeaseLostAtAnyMarkStopsTheRunWhereItStands(t *testing.T) {
+	for name, s := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			total := s.saves(t)
+			for n := 1; n < total; n++ {
+				w := s.world(t)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				after := 0
+				w.disk.onSave = func(k int) {
+					if k == n {
+						cancel(fmt.Errorf("%w: gone", ErrLockLost))
+					}
+					if k > n {
+						after++
+					}
+				}
+				res, _ := w.live(ctx, false)
+				if res.Status == Done || s.heals && res.Status == Person {
+					res, _ = w.live(ctx, s.unwind)
+				}
+				if res.Status != LostLock {
+					t.Fatalf("lost at save %d of %d: ended as %s: %v", n, total, res.Status, res.Err)
+				}
+				if after > 0 {
+					t.Fatalf("lost at save %d of %d: %d saves after that", n, total, after)
+				}
+				w.disk.onSave = nil
+				s.play(t, w)
+				if t.Failed() {
+					t.Fatalf("lost at save %d of %d", n, total)
+				}
+			}
+		})
+	}
+}
+
+func TestTheWalkKnowsEveryScenario(t *testing.T) {
+	names := slices.Sorted(maps.Keys(scenarios()))
+	if len(names) != 8+walkSteps {
+		t.Errorf("the walk has %d scenarios: %v", len(names), names)
+	}
+}
