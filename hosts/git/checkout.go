@@ -117,17 +117,17 @@ func TreeHash(ctx context.Context, dir string, paths []string) (string, error) {
 }
 
 // Compare tells which tracked files on disk are not as the tree has them,
-// sorted by path. Untracked files do not count.
-func Compare(ctx context.Context, dir string, want []File) ([]Difference, error) {
+// sorted by path, and the tree hash of those that are there, computed as
+// TreeHash does. Untracked files do not count.
+func Compare(ctx context.Context, dir string, want []File) (tree string, out []Difference, err error) {
 	paths := make([]string, len(want))
 	for i, f := range want {
 		paths[i] = f.Path
 	}
 	files, missing, err := scan(ctx, dir, paths)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	var out []Difference
 	for _, p := range missing {
 		out = append(out, Difference{p, "missing"})
 	}
@@ -148,7 +148,8 @@ func Compare(ctx context.Context, dir string, want []File) ([]Difference, error)
 		}
 	}
 	slices.SortFunc(out, func(a, b Difference) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
+	tree, err = hashTree(files)
+	return tree, out, err
 }
 
 // scan hashes files on disk. What is neither a file nor a symlink, or lies below

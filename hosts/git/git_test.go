@@ -99,12 +99,15 @@ func TestEveryKindOfTamperingChangesTheTreeHashAndIsNamed(t *testing.T) {
 			if err := c.tamper(dir); err != nil {
 				t.Fatal(err)
 			}
-			got, err := git.Compare(t.Context(), dir, files)
+			tree, got, err := git.Compare(t.Context(), dir, files)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
+			}
+			if (tree == tag.Tree) != (c.want == nil) {
+				t.Errorf("Compare computed tree hash %s, the tag's is %s", tree, tag.Tree)
 			}
 			hash, err := git.TreeHash(t.Context(), dir, paths(files))
 			if same := err == nil && hash == tag.Tree; same != (c.want == nil) {

@@ -69,6 +69,26 @@ func (m *Mirror) Tags(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
+// Probe asks the repository for one tag's hash, of the tag object where there
+// is one, and fetches nothing. opts.Dir is not used.
+func Probe(ctx context.Context, opts Options, name string) (string, error) {
+	url := Apply(opts.InsteadOf, opts.URL)
+	auth, err := authFor(url, opts)
+	if err != nil {
+		return "", err
+	}
+	m := &Mirror{opts: opts, url: url, auth: auth}
+	refs, err := m.list(ctx)
+	if err != nil {
+		return "", err
+	}
+	hash, ok := refs[name]
+	if !ok {
+		return "", &NoTagError{URL: url, Tag: name, Nearest: nearest(name, refs)}
+	}
+	return hash.String(), nil
+}
+
 // list asks for the repository's tags: name to hash, of the tag object where there is one.
 func (m *Mirror) list(ctx context.Context) (map[string]plumbing.Hash, error) {
 	remote := gogit.NewRemote(memory.NewStorage(), &config.RemoteConfig{Name: "origin", URLs: []string{m.url}})

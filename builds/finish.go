@@ -1,0 +1,279 @@
+package builds
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"vmst.io/refit/hosts/node"
+)
+
+// CleanIn names a release being built.
+type CleanIn struct {
+	Layout  Layout  `json:"layout"`
+	Version Version `json:"version"`
+}
+
+// CleanOut counts what went.
+type CleanOut struct {
+	Removed int `json:"removed"`
+}
+
+// cleaned are what a build leaves and a release does not need, as patterns
+// below its directory. Tracked files among them stay.
+var cleaned = []string{
+	"tmp/*", "tmp/.[!.]*", "log/*", // every node has its own
+	"vendor/bundle/ruby/*/cache",                     // the gems as they were packed
+	"vendor/bundle/ruby/*/extensions/*/*/*/*.out",    // what the compiler said, with times
+	"vendor/bundle/ruby/*/extensions/*/*/*/mkmf.log", // the same
+	"node_modules/.cache", "node_modules/.vite*", "node_modules/.yarn-state.yml",
+	".yarn/install-state.gz", ".yarn/cache", ".yarn/unplugged", ".yarn/build-state.yml",
+	"public/packs-test", "public/vite-dev",
+}
+
+func clean(_ context.Context, in CleanIn) (CleanOut, error) {
+	dir := in.Layout.Dir(in.Version)
+	if err := requireUnfinished(dir); err != nil {
+		return CleanOut{}, err
+	}
+	src, err := ReadSource(dir)
+	if err != nil {
+		return CleanOut{}, err
+	}
+	// A tracked file keeps itself and every folder above it.
+	tracked := map[string]bool{}
+	for _, f := range src.Files {
+		for p := f.Path; p != "."; p = filepath.Dir(p) {
+			tracked[p] = true
+		}
+	}
+	var out CleanOut
+	for _, pattern := range cleaned {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+		}
+		for _, p := range found {
+			n, err := removeUntracked(dir, p, tracked)
+			out.Removed += n
+			if err != nil {
+				return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+			}
+		}
+	}
+	if err := os.RemoveAll(in.Layout.work(in.Version)); err != nil {
+		return out, fmt.Errorf("cannot remove the build's own folder: %w", err)
+	}
+	return out, nil
+}
+
+// removeUntracked removes p with all below it, but for tracked files.
+func removeUntracked(dir, p string, tracked map[string]bool) (int, error) {
+	rel, err := filepath.Rel(dir, p)
+	if err != nil {
+		return 0, err
+	}
+	if !tracked[rel] {
+		return 1, os.RemoveAll(p)
+	}
+	info, err := os.Lstat(p)
+	if err != nil || !info.IsDir() {
+		return 0, err
+	}
+	entries, err := os.ReadDir(p)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, e := range entries {
+		m, err := removeUntracked(dir, filepath.Join(p, e.Name()), tracked)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// VerifyIn names a release being built, after its steps.
+type VerifyIn struct {
+	Layout  Layout  `json:"layout"`
+	Version Version `json:"version"`
+}
+
+// VerifyOut is what was proved.
+type VerifyOut struct {
+	// Tree is the tree hash computed from the files, equal to the tag's.
+	Tree string `json:"tree"`
+	// Assets is how many files the manifests name, all of them there.
+	Assets int `json:"assets"`
+}
+
+// verify proves that the build left every tracked file as it was, and that the
+// assets are all there.
+func verify(ctx context.Context, in VerifyIn) (VerifyOut, error) {
+	dir := in.Layout.Dir(in.Version)
+	src, err := ReadSource(dir)
+	if err != nil {
+		return VerifyOut{}, err
+	}
+	tree, err := provePure(ctx, dir, src.Tag, src.Files)
+	if err != nil {
+		return VerifyOut{}, fmt.Errorf("the build changed the source: %w", err)
+	}
+	n, err := checkPacks(dir)
+	if err != nil {
+		return VerifyOut{}, err
+	}
+	return VerifyOut{Tree: tree, Assets: n}, nil
+}
+
+// FinishIn ends a build.
+type FinishIn struct {
+	Layout    Layout    `json:"layout"`
+	Version   Version   `json:"version"`
+	Recipe    string    `json:"recipe"`
+	Toolchain Toolchain `json:"toolchain"`
+	// Departures from what the tag asks for, for the record.
+	Departures []string `json:"departures,omitempty"`
+}
+
+// FinishOut is the finished build.
+type FinishOut struct {
+	Manifest node.Manifest `json:"manifest"`
+	Digest   string        `json:"digest"`
+}
+
+// finish hands the release to root, writes its manifest and takes the mark away
+// last, each on disk before the next.
+func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
+	dir := in.Layout.Dir(in.Version)
+	if err := requireUnfinished(dir); err != nil {
+		return FinishOut{}, err
+	}
+	fail := func(err error) (FinishOut, error) {
+		return FinishOut{}, fmt.Errorf("cannot finish the build in %s: %w", dir, err)
+	}
+	src, err := ReadSource(dir)
+	if err != nil {
+		return FinishOut{}, err
+	}
+	if err := writeJSON(filepath.Join(dir, recipeFile), recipeRecord{in.Recipe, in.Toolchain, in.Departures}); err != nil {
+		return fail(err)
+	}
+	if err := seal(dir); err != nil {
+		return fail(err)
+	}
+	files, err := node.Scan(ctx, dir)
+	if err != nil {
+		return fail(err)
+	}
+	files = slices.DeleteFunc(files, func(e node.Entry) bool { return e.Path == markFile })
+	osName, err := osRelease()
+	if err != nil {
+		return fail(err)
+	}
+	m := node.Manifest{
+		Format: node.ManifestFormat, Release: in.Version.String(), Commit: src.Tag.Commit, Tree: src.Tag.Tree,
+		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
+		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Files: files,
+	}
+	if err := m.Check(); err != nil {
+		return fail(err)
+	}
+	if err := m.Write(dir); err != nil {
+		return fail(err)
+	}
+	digest, err := m.Digest()
+	if err != nil {
+		return fail(err)
+	}
+	if err := syncFS(dir); err != nil {
+		return fail(err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, markFile)), syncDir(filepath.Join(dir, ".refit"))); err != nil {
+		return fail(err)
+	}
+	return FinishOut{Manifest: m, Digest: digest}, nil
+}
+
+// seal makes everything root's and writable for nobody else, and refuses what
+// has no place in a release: devices, sockets, setuid files.
+func seal(dir string) error {
+	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode()
+		switch {
+		case mode&fs.ModeSymlink != 0:
+			return os.Lchown(p, 0, 0)
+		case !mode.IsRegular() && !mode.IsDir():
+			return fmt.Errorf("%s is neither a file, a directory nor a link", p)
+		case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && mode.IsRegular():
+			return fmt.Errorf("%s would run with another user's rights (setuid)", p)
+		}
+		// Readable for all: the user that runs the release owns none of it.
+		perm := mode.Perm()&0o755 | 0o444
+		if mode.IsDir() || perm&0o100 != 0 {
+			perm |= 0o111
+		}
+		return errors.Join(os.Lchown(p, 0, 0), os.Chmod(p, perm))
+	})
+}
+
+// osRelease is the host's system in the manifest's words: "debian 13".
+func osRelease() (string, error) {
+	f, err := os.Open("/etc/os-release")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	field := map[string]string{}
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		if k, v, ok := strings.Cut(sc.Text(), "="); ok {
+			field[k] = strings.Trim(v, `"'`)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(field["ID"] + " " + field["VERSION_ID"]), nil
+}
+
+// RemoveIn names a release.
+type RemoveIn struct {
+	Layout  Layout  `json:"layout"`
+	Version Version `json:"version"`
+}
+
+// RemoveOut tells what was done.
+type RemoveOut struct {
+	Removed bool `json:"removed"`
+}
+
+// remove takes away an unfinished build and nothing else.
+func remove(ctx context.Context, in RemoveIn) (RemoveOut, error) {
+	state, err := look(ctx, LookIn{Layout: in.Layout, Version: in.Version})
+	if err != nil || state.State != Unfinished {
+		return RemoveOut{}, err
+	}
+	dir := in.Layout.Dir(in.Version)
+	if err := errors.Join(removeRelease(dir, in.Version), os.RemoveAll(in.Layout.work(in.Version))); err != nil {
+		return RemoveOut{}, fmt.Errorf("cannot remove the unfinished build %s: %w", dir, err)
+	}
+	return RemoveOut{Removed: true}, nil
+}

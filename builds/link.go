@@ -1,0 +1,114 @@
+package builds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// LinkIn ties a release to its runtimes.
+type LinkIn struct {
+	Layout    Layout    `json:"layout"`
+	Version   Version   `json:"version"`
+	Toolchain Toolchain `json:"toolchain"`
+}
+
+// wrapped are the programs of .refit/bin: what each wrapper runs. Units and
+// people reach Ruby and Node only through these, so that the release alone
+// decides which they get.
+var wrapped = map[string]string{
+	"ruby":    "exec ruby",
+	"bundle":  "exec bundle",
+	"node":    "exec node",
+	"rails":   "exec ruby %s/bin/rails",
+	"rake":    "exec ruby %s/bin/rake",
+	"tootctl": "exec ruby %s/bin/tootctl",
+}
+
+// wrapper is the text of one. The release's path is absolute in it, not found
+// from the wrapper's place: who came through live keeps the release it began
+// with when live moves on.
+func wrapper(dir, command string) string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n# Made by refit: runs with the Ruby and the Node of this release.\n")
+	fmt.Fprintf(&b, "PATH=%s/.refit/ruby/bin:%s/.refit/node/bin:${PATH:-/usr/local/bin:/usr/bin:/bin}\n", dir, dir)
+	b.WriteString(": \"${RAILS_ENV:=production}\" \"${NODE_ENV:=production}\"\n")
+	b.WriteString("export PATH RAILS_ENV NODE_ENV\n")
+	if strings.Contains(command, "%s") {
+		// Bundler finds the Gemfile from the working directory unless told.
+		fmt.Fprintf(&b, "BUNDLE_GEMFILE=%s/Gemfile\nexport BUNDLE_GEMFILE\ncd %s || exit 1\n", dir, dir)
+		command = fmt.Sprintf(command, dir)
+	}
+	b.WriteString(command + " \"$@\"\n")
+	return b.String()
+}
+
+// bundleConfig is .bundle/config: a bundle of exactly the locked gems, inside
+// the release.
+func bundleConfig(t Toolchain) string {
+	settings := map[string]string{
+		"BUNDLE_DEPLOYMENT": "true",
+		"BUNDLE_FROZEN":     "true",
+		"BUNDLE_PATH":       "vendor/bundle",
+		"BUNDLE_WITHOUT":    "development:test",
+		"BUNDLE_CACHE_ALL":  "false",
+	}
+	if t.systemBundler() {
+		settings["BUNDLE_VERSION"] = "system" // do not look for the lock file's
+	}
+	lines := []string{"---"}
+	for k, v := range settings {
+		lines = append(lines, fmt.Sprintf("%s: %q", k, v))
+	}
+	sort.Strings(lines[1:])
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func link(_ context.Context, in LinkIn) (struct{}, error) {
+	dir := in.Layout.Dir(in.Version)
+	if err := requireUnfinished(dir); err != nil {
+		return struct{}{}, err
+	}
+	fail := func(err error) (struct{}, error) {
+		return struct{}{}, fmt.Errorf("cannot tie %s to its runtimes: %w", dir, err)
+	}
+	for name, prefix := range map[string]string{"ruby": in.Toolchain.Ruby.Prefix, "node": in.Toolchain.Node.Prefix} {
+		if _, err := os.Stat(filepath.Join(prefix, "bin", name)); err != nil {
+			return fail(err)
+		}
+		at := filepath.Join(dir, ".refit", name)
+		if err := os.Remove(at); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fail(err)
+		}
+		if err := os.Symlink(prefix, at); err != nil {
+			return fail(err)
+		}
+	}
+	files := map[string]string{".bundle/config": bundleConfig(in.Toolchain)}
+	modes := map[string]os.FileMode{".bundle/config": 0o644}
+	for name, command := range wrapped {
+		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command), 0o755
+	}
+	for name, text := range files {
+		at := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Chmod(filepath.Dir(at), 0o755)); err != nil {
+			return fail(err)
+		}
+		if err := errors.Join(os.WriteFile(at, []byte(text), modes[name]), os.Chmod(at, modes[name])); err != nil {
+			return fail(err)
+		}
+	}
+	return struct{}{}, nil
+}
+
+// requireUnfinished refuses to write into a release that is not being built.
+func requireUnfinished(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, markFile)); err != nil {
+		return fmt.Errorf("%s is not being built: %w", dir, err)
+	}
+	return nil
+}
