@@ -1,0 +1,73 @@
+package keeper
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Me describes this process as a holder. command is what the person typed,
+// without secrets.
+func Me(command string) (Holder, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return Holder{}, fmt.Errorf("cannot tell this machine's name: %w", err)
+	}
+	h := Holder{Host: host, PID: os.Getpid(), Command: command, Machine: machine(), Token: rand.Text()}
+	h.Started, _ = started(h.PID)
+	if u, err := user.Current(); err == nil {
+		h.User = u.Username
+	} else {
+		h.User = strconv.Itoa(os.Getuid())
+	}
+	return h, nil
+}
+
+// machine tells this boot of this machine, and its process IDs, from any other:
+// the machine's ID, the boot's ID and the namespace of process IDs. Empty if one
+// cannot be read, which is so everywhere but on Linux.
+func machine() string {
+	id, err1 := os.ReadFile("/etc/machine-id")
+	boot, err2 := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	pids, err3 := os.Readlink("/proc/self/ns/pid")
+	if errors.Join(err1, err2, err3) != nil {
+		return ""
+	}
+	return strings.Join([]string{string(bytes.TrimSpace(id)), string(bytes.TrimSpace(boot)), pids}, " ")
+}
+
+// started reads when a process began and whether it has ended but not yet been
+// reaped; "" if that cannot be read. Fields 3 and 22 of proc_pid_stat(5); the
+// second field, the name, may hold spaces and brackets.
+func started(pid int) (start string, zombie bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", false
+	}
+	_, rest, found := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	if !found || len(fields) < 20 {
+		return "", false
+	}
+	return fields[19], fields[0] == "Z" || fields[0] == "X"
+}
+
+// dead tells that the holder's process is proven to be no more: it was one of
+// this very machine, and there is none of its number and start. A process that is
+// frozen is not dead.
+func (h Holder) dead(me Holder) bool {
+	if h.Machine == "" || h.Machine != me.Machine || h.PID <= 0 || h.Token == me.Token {
+		return false
+	}
+	if err := syscall.Kill(h.PID, 0); errors.Is(err, syscall.ESRCH) {
+		return true
+	}
+	start, zombie := started(h.PID)
+	return start != "" && (zombie || h.Started != "" && start != h.Started)
+}
