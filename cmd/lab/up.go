@@ -6,6 +6,11 @@ import (
 	"vmst.io/refit/hosts/lab"
 )
 
+// standinGems are what the stand-in's Gemfile names.
+var standinGems = []string{
+	"railties", "activerecord", "actionpack", "puma", "sidekiq", "pg", "redis", "bootsnap", "dotenv", "connection_pool",
+}
+
 func upWord() *cli.Command {
 	return &cli.Command{
 		Name: "up", Usage: "boot the fleet",
@@ -16,9 +21,16 @@ func upWord() *cli.Command {
 			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
 		},
 		Action: func(c *cli.Context) error {
+			tell := say()
+			if err := lab.Install(c.Context, tell); err != nil {
+				return err
+			}
+			if err := lab.Missing(lab.Check(c.Context, c.String("cache"))); err != nil {
+				return err
+			}
 			o := lab.Options{
 				Dir: c.String("dir"), Cache: c.String("cache"), Files: c.String("files"), App: c.String("app"), Release: c.String("release"),
-				GemRegistry: c.String("gems"), NpmOverlay: c.String("npm-overlay"), Say: say(),
+				Gems: standinGems, GemRegistry: c.String("gems"), NpmOverlay: c.String("npm-overlay"), Say: tell,
 			}
 			_, err := lab.Up(c.Context, o)
 			return err

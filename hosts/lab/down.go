@@ -24,6 +24,7 @@ func Down(ctx context.Context, say Say) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the lab needs root; run it with sudo")
 	}
+	locks := nspawnLocks()
 	// In this order: what runs, what it has mounted, what it stood in.
 	if err := killGroup(ctx, ""); err != nil {
 		return err
@@ -35,8 +36,21 @@ func Down(ctx context.Context, say Say) error {
 		unmountAll(ctx),
 		networkDown(ctx),
 		removeGroups(ctx, ""),
-		removeRun(),
+		removeRun(locks),
 	)
+}
+
+// nspawnLocks are the files by which nspawn knows that a root is in use: killed, it
+// leaves them. They are named by device and inode of the root.
+func nspawnLocks() []string {
+	var out []string
+	for _, m := range Machines() {
+		var st unix.Stat_t
+		if err := unix.Stat(hostDir(m.Name, "root"), &st); err == nil {
+			out = append(out, fmt.Sprintf("/run/systemd/nspawn/locks/inode-%d:%d", st.Dev, st.Ino))
+		}
+	}
+	return out
 }
 
 // killStrays ends programs that were started in the lab's network from outside
@@ -104,7 +118,7 @@ func unmountAll(ctx context.Context) error {
 
 // removeRun removes the folder of the running lab. It refuses while anything is
 // mounted below it, since it would empty what is mounted.
-func removeRun() error {
+func removeRun(locks []string) error {
 	ms, err := mounts(runDir)
 	if err != nil {
 		return err
@@ -117,10 +131,12 @@ func removeRun() error {
 	}
 	for _, m := range Machines() {
 		for _, kind := range []string{"propagate", "unix-export"} {
-			p := filepath.Join("/run/systemd/nspawn", kind, m.Name)
-			if err := os.RemoveAll(p); err != nil {
-				return fmt.Errorf("cannot remove %s: %w", p, err)
-			}
+			locks = append(locks, filepath.Join("/run/systemd/nspawn", kind, m.Name))
+		}
+	}
+	for _, p := range locks {
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("cannot remove %s: %w", p, err)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Fixed addresses of the lab beside those of its hosts.
@@ -63,6 +64,8 @@ type AppUnit struct {
 	Exec string
 	// Env holds NAME=value pairs for the drop-in.
 	Env []string
+	// Queues are those that a Sidekiq unit serves.
+	Queues []string
 }
 
 var webApps = []AppUnit{
@@ -71,10 +74,10 @@ var webApps = []AppUnit{
 	{Name: "mastodon-streaming@", From: "mastodon-streaming@", Exec: "node ./streaming", Env: []string{"BIND=0.0.0.0"}},
 }
 
-func sidekiq(name, queues string) AppUnit {
+func sidekiq(name string, queues ...string) AppUnit {
 	return AppUnit{
-		Name: "mastodon-sidekiq-" + name, From: "mastodon-sidekiq",
-		Exec: "bundle exec sidekiq -c 5 " + queues, Env: []string{"DB_POOL=5"},
+		Name: "mastodon-sidekiq-" + name, From: "mastodon-sidekiq", Queues: queues,
+		Exec: "bundle exec sidekiq -c 5 -q " + strings.Join(queues, " -q "), Env: []string{"DB_POOL=5"},
 	}
 }
 
@@ -82,9 +85,9 @@ func sidekiq(name, queues string) AppUnit {
 // vmst.io.
 func Machines() []Machine {
 	const disk, wide = 2048, 6144
-	pushPull := sidekiq("push-pull", "-q push -q pull")
-	rest := sidekiq("default", "-q default -q ingress -q mailers -q fasp")
-	scheduler := sidekiq("scheduler", "-q scheduler")
+	pushPull := sidekiq("push-pull", "push", "pull")
+	rest := sidekiq("default", "default", "ingress", "mailers", "fasp")
+	scheduler := sidekiq("scheduler", "scheduler")
 	return []Machine{
 		{Name: "pike", Address: "10.77.0.5", Trees: []string{"balancer"}, Units: []string{"haproxy.service"}, Disk: disk},
 		{Name: "sulu", Address: "10.77.0.11", Trees: []string{"proxy"}, Units: []string{"nginx.service"}, Managed: true, Disk: disk},

@@ -160,7 +160,7 @@ func (l *Lab) trust() (*tls.Config, error) {
 
 // makeSecrets fills in what is not set yet.
 func makeSecrets(s *Secrets) error {
-	b := make([]byte, 256)
+	b := make([]byte, 256) // 512 letters
 	if _, err := rand.Read(b); err != nil {
 		return fmt.Errorf("cannot make the lab's secrets: %w", err)
 	}
@@ -173,9 +173,9 @@ func makeSecrets(s *Secrets) error {
 	if s.Database != "" {
 		return nil
 	}
-	*s = Secrets{Database: take(24), Replication: take(24), KeyBase: take(128), OTP: take(128), Probe: take(43)}
-	for range 2 {
-		s.Users = append(s.Users, take(43))
+	*s = Secrets{
+		Database: take(24), Replication: take(24), KeyBase: take(128), OTP: take(128),
+		Probe: take(43), Load: take(43), Admin: take(43),
 	}
 	return nil
 }

@@ -97,6 +97,9 @@ type State struct {
 	NpmOverlay string  `json:"npm_overlay,omitempty"`
 	NpmFrom    string  `json:"npm_from,omitempty"`
 	Secrets    Secrets `json:"secrets"`
+	// Ruby and Node are the versions that the image has.
+	Ruby string `json:"ruby"`
+	Node string `json:"node"`
 	// Redis and Database are the addresses that these names have now.
 	Redis    string `json:"redis"`
 	Database string `json:"database"`
@@ -110,10 +113,11 @@ type Secrets struct {
 	Replication string `json:"replication"`
 	KeyBase     string `json:"key_base"`
 	OTP         string `json:"otp"`
-	// Probe is the access token of the account that refit's gates use.
+	// Probe is the access token of the account that refit's gates use, Load of the
+	// one that the load posts as, Admin of the administrator.
 	Probe string `json:"probe"`
-	// Users are access tokens of the accounts that the load posts as.
-	Users []string `json:"users"`
+	Load  string `json:"load"`
+	Admin string `json:"admin"`
 }
 
 // Lab is a fleet that is up.

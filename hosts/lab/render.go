@@ -35,7 +35,8 @@ func (l *Lab) page(m Machine) page {
 }
 
 var helpers = template.FuncMap{
-	"has": func(list []string, s string) bool { return slices.Contains(list, s) },
+	"join": strings.Join,
+	"has":  func(list []string, s string) bool { return slices.Contains(list, s) },
 	"addr": func(name string) (string, error) {
 		m, err := machine(name)
 		return m.Address, err

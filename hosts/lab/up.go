@@ -166,6 +166,9 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if _, err := run(ctx, "mount", "-t", "squashfs", "-o", "loop,ro", l.Image, base); err != nil {
 		return fmt.Errorf("cannot mount the image: %w", err)
 	}
+	if err := l.versions(ctx, base); err != nil {
+		return err
+	}
 	if l.Gems == "" {
 		if l.Gems, err = l.gems(ctx, o.Gems); err != nil {
 			return err
@@ -182,6 +185,24 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 		}
 	}
 	l.NpmFrom = npmRegistry(ctx)
+	return nil
+}
+
+// versions asks the image for its Ruby and Node.
+func (l *Lab) versions(ctx context.Context, root string) error {
+	for _, v := range []struct {
+		to   *string
+		argv []string
+	}{
+		{&l.Ruby, []string{"ruby", "-e", "print RUBY_VERSION"}},
+		{&l.Node, []string{"node", "-p", "process.versions.node"}},
+	} {
+		out, err := run(ctx, append([]string{"chroot", root}, v.argv...)...)
+		if err != nil {
+			return fmt.Errorf("cannot ask the image for its versions: %w", err)
+		}
+		*v.to = strings.TrimSpace(out)
+	}
 	return nil
 }
 

@@ -71,7 +71,19 @@ class Repacked
       FileUtils.mkdir_p(File.dirname(target))
       FileUtils.cp(File.realpath(path), target)
     end
+    programs(found, tree)
     found.keys.sort
+  end
+
+  # Programs that Debian leaves out of its package, though the gem has them.
+  def programs(found, tree)
+    return unless spec.name == "bootsnap" && !found.key?("exe/bootsnap")
+
+    inside = found["exe/bootsnap"] = File.join(tree, "exe/bootsnap")
+    FileUtils.mkdir_p(File.dirname(inside))
+    File.write(inside, "#!/usr/bin/env ruby\nrequire \"bootsnap/cli\"\nexit Bootsnap::CLI.new(ARGV).run\n", perm: 0o755)
+    spec.bindir = "exe"
+    spec.executables = ["bootsnap"]
   end
 
   # The gem's own specification over the files that are there. A spec's own require

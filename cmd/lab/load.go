@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/hosts/lab"
+)
+
+func loadWord() *cli.Command {
+	return &cli.Command{
+		Name: "load", Usage: "send users to the site for some time and tell what they met",
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "for", Value: 30 * time.Second, Usage: "how long; ctrl-c ends it earlier"},
+			&cli.IntFlag{Name: "rate", Value: 60, Usage: "requests a second"},
+			&cli.IntFlag{Name: "sockets", Value: 6, Usage: "open websockets"},
+			&cli.StringFlag{Name: "token", Usage: "access token of the account that posts (default: the lab's own)"},
+			&cli.BoolFlag{Name: "json", Usage: "the report as JSON on standard output"},
+		},
+		Action: func(c *cli.Context) error {
+			l, err := running(c)
+			if err != nil {
+				return err
+			}
+			load, err := l.StartLoad(c.Context, lab.LoadOptions{Rate: c.Int("rate"), Sockets: c.Int("sockets"), Token: c.String("token")})
+			if err != nil {
+				return err
+			}
+			select {
+			case <-c.Context.Done():
+			case <-time.After(c.Duration("for")):
+			}
+			r := load.Stop()
+			if c.Bool("json") {
+				e := json.NewEncoder(os.Stdout)
+				e.SetIndent("", "  ")
+				return e.Encode(r)
+			}
+			fmt.Print(r)
+			return nil
+		},
+	}
+}
