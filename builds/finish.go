@@ -205,9 +205,10 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	return FinishOut{Manifest: m, Digest: digest}, nil
 }
 
-// seal makes everything root's and writable for nobody else, and refuses what
+// seal makes everything the agent's own user's (root) and writable for nobody else, and refuses what
 // has no place in a release: devices, sockets, setuid files.
 func seal(dir string) error {
+	me := account{os.Geteuid(), os.Getegid()}
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -219,7 +220,7 @@ func seal(dir string) error {
 		mode := info.Mode()
 		switch {
 		case mode&fs.ModeSymlink != 0:
-			return os.Lchown(p, 0, 0)
+			return os.Lchown(p, me.uid, me.gid)
 		case !mode.IsRegular() && !mode.IsDir():
 			return fmt.Errorf("%s is neither a file, a directory nor a link", p)
 		case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && mode.IsRegular():
@@ -230,7 +231,7 @@ func seal(dir string) error {
 		if mode.IsDir() || perm&0o100 != 0 {
 			perm |= 0o111
 		}
-		return errors.Join(os.Lchown(p, 0, 0), os.Chmod(p, perm))
+		return errors.Join(os.Lchown(p, me.uid, me.gid), os.Chmod(p, perm))
 	})
 }
 
