@@ -98,13 +98,14 @@ func write(fsys FS, path string, h head, content []byte) error {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	temp := path + ".tmp"
-	if err := fill(fsys, temp, append(append(line, '\n'), content...)); err != nil {
+	err = fill(fsys, temp, append(append(line, '\n'), content...))
+	if err == nil {
+		err = fsys.Rename(temp, path)
+	}
+	if err != nil {
 		if gone := fsys.Remove(temp); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, gone)
 		}
-		return fmt.Errorf("cannot write %s: %w", path, typed(err))
-	}
-	if err := fsys.Rename(temp, path); err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, typed(err))
 	}
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
