@@ -1,0 +1,52 @@
+# refit: see README.md. "make" alone lists what there is.
+SHELL      := /bin/bash
+GO         ?= go
+BIN        := bin
+STATIC     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
+# Lab tests need root on Linux. In CI they must run: there they fail, never skip.
+LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-unit test-lab test-full lint lab-up lab-down tools
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+build: tools ## build bin/refit and bin/lab
+	$(STATIC) -o $(BIN)/refit ./cmd/refit
+	$(STATIC) -o $(BIN)/lab ./cmd/lab
+
+tools:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl/"; exit 1; }
+	@mkdir -p $(BIN)
+
+demo: build ## a real upgrade of a lab fleet under load, watched live (Linux, root)
+	$(BIN)/lab demo
+
+test: test-unit test-lab ## all tests that fit in about 20 minutes, lab tests included
+
+test-unit: tools
+	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
+	$(GO) test -race ./...
+
+test-lab: build
+ifeq ($(LAB_TESTS),1)
+	$(BIN)/lab check --install
+	REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -run Lab ./cmd/lab
+else ifeq ($(CI),true)
+	@echo "the lab tests need root on Linux, and in CI they must run"; exit 1
+else
+	@echo "the lab tests were left out: they need root on Linux (sudo make test-lab)"
+endif
+
+test-full: test ## everything, also what takes long; run by hand
+	REFIT_LAB=full $(GO) test -count=1 -timeout 180m -p 1 -run Lab -v ./cmd/lab
+
+lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
+	.ci/lint
+
+lab-up: build ## boot the lab fleet
+	$(BIN)/lab up
+
+lab-down: build ## end the lab fleet; keeps its cached image
+	$(BIN)/lab down

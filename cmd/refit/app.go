@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker in releases ("-X main.version=v1.2.3").
+var version = "dev"
+
+// streams are where a command reads and writes: data goes to out, progress and
+// errors to err.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
+	// The node side comes before everything else: it reads no configuration, and
+	// its start must cost nothing.
+	if len(args) >= 2 && args[1] == "node" {
+		return runNode(ctx, args[2:], in, out, errw)
+	}
+	s := streams{in, out, errw}
+	err := newApp(s).RunContext(ctx, args)
+	if err == nil {
+		return exitDone
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(errw, "refit: "+text)
+	}
+	return exitCode(err)
+}
+
+func newApp(s streams) *cli.App {
+	usage := func(err error) error { return exitWith(exitUsage, err) }
+	app := &cli.App{
+		Name:                 "refit",
+		Usage:                "upgrade a fleet that runs unmodified Mastodon, one node at a time, unnoticed by its users",
+		Version:              version,
+		Reader:               s.in,
+		Writer:               s.out,
+		ErrWriter:            s.err,
+		EnableBashCompletion: true,
+		Suggest:              true,
+		HideHelpCommand:      true,
+		ExitErrHandler:       func(*cli.Context, error) {},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return usage(fmt.Errorf("%w (see refit --help)", err))
+		},
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usage(fmt.Errorf("there is no command %q (see refit --help)", name))
+			}
+			return cli.ShowAppHelp(c)
+		},
+		CustomAppHelpTemplate: cli.AppHelpTemplate + "\nEXIT STATUS:\n" + exitHelp(),
+	}
+	app.Commands = []*cli.Command{
+		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
+		doctorCommand(s), unlockCommand(s), buildCommand(s), placeCommand(s), exampleCommand(s),
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = app.OnUsageError
+		c.HideHelpCommand = true
+		c.CustomHelpTemplate = cli.CommandHelpTemplate + "\nEXIT STATUS:\n" + exitHelp()
+		c.Before = noPositionals
+	}
+	return app
+}
+
+// noPositionals refuses words that are no flags: urfave/cli v2 stops reading
+// flags at the first of them, so "upgrade v4.6.5 --dry-run" would run for real.
+func noPositionals(c *cli.Context) error {
+	if c.Args().Present() {
+		return exitWith(exitUsage, fmt.Errorf("%s takes no words beside its flags, and %q is one (see refit %s --help)",
+			c.Command.Name, c.Args().First(), c.Command.Name))
+	}
+	return nil
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Value: "refit.yml", EnvVars: []string{"REFIT_CONFIG"}, Usage: "the fleet's `FILE`"}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print data as JSON, with a schema field, on standard output"}
+}
+
+func toFlag() cli.Flag {
+	return &cli.StringFlag{Name: "to", Required: true, Usage: "the `RELEASE`'s tag, such as v4.5.15"}
+}
+
+func yesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "yes", Usage: "do not ask for approval"}
+}
+
+// printJSON writes v, indented, on a line of its own.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// trap turns signals into what an admin means by them: the first Ctrl-C or
+// SIGTERM closes stop (go on to the next safe point), the second cancels the
+// context (abort at once). A closed terminal counts as the first.
+func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct{}, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := make(chan struct{})
+	sig := make(chan os.Signal, 2)
+	signal.Notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		stopped := false
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-sig:
+				switch {
+				case !stopped:
+					stopped = true
+					close(stop)
+					say("stopping at the next safe point; once more to abort at once")
+				case s != syscall.SIGHUP:
+					say("aborting")
+					cancel(errAborted)
+				}
+			}
+		}
+	}()
+	return ctx, stop, func() { signal.Stop(sig); close(done); cancel(nil) }
+}
+
+var errAborted = errors.New("aborted by a second Ctrl-C")
+
+// ask puts a question that is answered with yes, or refuses where nobody can answer.
+func (s streams) ask(question string) error {
+	f, ok := s.in.(*os.File)
+	if !ok || !isTerminal(f) {
+		return refuse("nobody can answer here: read the plan and repeat with --yes")
+	}
+	fmt.Fprintf(s.err, "%s [yes/no] ", question)
+	var answer string
+	if _, err := fmt.Fscanln(s.in, &answer); err != nil {
+		return refuse("not approved: %v", err)
+	}
+	if !strings.EqualFold(answer, "yes") {
+		return refuse("not approved")
+	}
+	return nil
+}
+
+func isTerminal(f *os.File) bool {
+	i, err := f.Stat()
+	return err == nil && i.Mode()&os.ModeCharDevice != 0 && i.Name() != "null"
+}
+
+func exampleCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "example",
+		Usage: "print a commented refit.yml",
+		Action: func(*cli.Context) error {
+			_, err := s.out.Write(exampleYML)
+			return err
+		},
+	}
+}

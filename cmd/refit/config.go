@@ -1,0 +1,458 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"vmst.io/refit/hosts"
+)
+
+// config is refit.yml. example.yml is its reference; a test loads it.
+type config struct {
+	Fleet     string          `yaml:"fleet"`
+	Domain    string          `yaml:"domain"`
+	Upstream  upstreamConfig  `yaml:"upstream"`
+	SSH       sshConfig       `yaml:"ssh"`
+	Mastodon  mastodonConfig  `yaml:"mastodon"`
+	Hosts     []hostConfig    `yaml:"hosts"`
+	Database  databaseConfig  `yaml:"database"`
+	Proxies   proxiesConfig   `yaml:"proxies"`
+	Toolchain toolchainConfig `yaml:"toolchain"`
+	Mirrors   mirrorsConfig   `yaml:"mirrors"`
+	Waits     waitsConfig     `yaml:"waits"`
+	Holds     holdsConfig     `yaml:"holds"`
+	Limits    limitsConfig    `yaml:"limits"`
+	Keep      int             `yaml:"keep"`
+
+	dir string // the folder of the file: relative paths in it start here
+}
+
+type upstreamConfig struct {
+	Repository string `yaml:"repository"`
+}
+
+type sshConfig struct {
+	User       string        `yaml:"user"`
+	Key        string        `yaml:"key"`
+	KnownHosts string        `yaml:"known_hosts"`
+	Port       int           `yaml:"port"`
+	Connect    time.Duration `yaml:"connect"`
+	Silence    time.Duration `yaml:"silence"`
+}
+
+type mastodonConfig struct {
+	User       string `yaml:"user"`
+	Home       string `yaml:"home"`
+	ProbeToken string `yaml:"probe_token"`
+}
+
+type hostConfig struct {
+	Name    string          `yaml:"name"`
+	Address string          `yaml:"address"`
+	Roles   []hosts.Role    `yaml:"roles"`
+	Web     *webConfig      `yaml:"web"`
+	Sidekiq []sidekiqConfig `yaml:"sidekiq"`
+}
+
+type webConfig struct {
+	Port      int   `yaml:"port"`
+	Streaming []int `yaml:"streaming"`
+}
+
+type sidekiqConfig struct {
+	Unit   string   `yaml:"unit"`
+	Queues []string `yaml:"queues"`
+}
+
+type databaseConfig struct {
+	Host string `yaml:"host"`
+	Port int    `yaml:"port"`
+	Name string `yaml:"name"`
+}
+
+type proxiesConfig struct {
+	Web       string `yaml:"web"`
+	Streaming string `yaml:"streaming"`
+	AccessLog string `yaml:"access_log"`
+}
+
+type toolchainConfig struct {
+	Ruby *overrideConfig `yaml:"ruby"`
+	Node *overrideConfig `yaml:"node"`
+}
+
+type overrideConfig struct {
+	Version string `yaml:"version"`
+	Prefix  string `yaml:"prefix"`
+	Why     string `yaml:"why"`
+}
+
+type mirrorsConfig struct {
+	Gems string            `yaml:"gems"`
+	NPM  string            `yaml:"npm"`
+	Git  map[string]string `yaml:"git"`
+	// YarnChecksums is yarn's own setting ("ignore"), for a mirror that serves
+	// substitutes; it needs a reason.
+	YarnChecksums    string `yaml:"yarn_checksums"`
+	YarnChecksumsWhy string `yaml:"yarn_checksums_why"`
+}
+
+type waitsConfig struct {
+	Drain         time.Duration `yaml:"drain"`
+	Idle          time.Duration `yaml:"idle"`
+	Stop          time.Duration `yaml:"stop"`
+	Boot          time.Duration `yaml:"boot"`
+	MigrateReport time.Duration `yaml:"migrate_report"`
+	MigrateStall  time.Duration `yaml:"migrate_stall"`
+}
+
+type holdsConfig struct {
+	Sidekiq  time.Duration `yaml:"sidekiq"`
+	Web      time.Duration `yaml:"web"`
+	Migrated time.Duration `yaml:"migrated"`
+	Soak     time.Duration `yaml:"soak"`
+}
+
+type limitsConfig struct {
+	Errors       float64       `yaml:"errors"`
+	Latency      float64       `yaml:"latency"`
+	LatencyFloor time.Duration `yaml:"latency_floor"`
+	NameErrors   int           `yaml:"name_errors"`
+	Load         float64       `yaml:"load"`
+	DiskFree     bytesSize     `yaml:"disk_free"`
+}
+
+// bytesSize reads "3GiB", "500MB" or a plain number of bytes.
+type bytesSize uint64
+
+// UnmarshalYAML reads the size.
+func (b *bytesSize) UnmarshalYAML(text []byte) error {
+	n, err := humanize.ParseBytes(strings.Trim(string(text), `"' `))
+	if err != nil {
+		return fmt.Errorf("%q is not a size such as 3GiB", text)
+	}
+	*b = bytesSize(n)
+	return nil
+}
+
+// defaults is a config that has every optional key's default.
+func defaults() config {
+	return config{
+		Upstream: upstreamConfig{Repository: "https://github.com/mastodon/mastodon.git"},
+		SSH:      sshConfig{User: "refit", Port: 22, Connect: 10 * time.Second, Silence: 20 * time.Second},
+		Mastodon: mastodonConfig{User: "mastodon", Home: "/home/mastodon", ProbeToken: "/etc/refit/probe.token"},
+		Proxies: proxiesConfig{
+			Web: "/etc/nginx/refit/web.conf", Streaming: "/etc/nginx/refit/streaming.conf",
+			AccessLog: "/var/log/nginx/access.log",
+		},
+		Waits: waitsConfig{
+			Drain: time.Minute, Idle: 5 * time.Minute, Stop: 2 * time.Minute, Boot: 3 * time.Minute,
+			MigrateReport: 15 * time.Second, MigrateStall: 15 * time.Minute,
+		},
+		Holds: holdsConfig{Sidekiq: time.Minute, Web: 5 * time.Minute, Migrated: 5 * time.Minute, Soak: 15 * time.Minute},
+		Limits: limitsConfig{
+			Errors: 0.01, Latency: 2, LatencyFloor: 300 * time.Millisecond, NameErrors: 5, Load: 0.8, DiskFree: 3 << 30,
+		},
+		Keep: 2,
+	}
+}
+
+// configError is everything wrong with a configuration file, each with its place.
+type configError struct {
+	file  string
+	wrong []string
+}
+
+func (e *configError) Error() string {
+	return fmt.Sprintf("%s cannot be used:\n  %s", e.file, strings.Join(e.wrong, "\n  "))
+}
+
+// loadConfig reads and checks a refit.yml. Every error names the file, the line
+// and the field.
+func loadConfig(path string) (config, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config{}, &configError{path, []string{"there is no such file: name yours with --config, or start from the one that `refit example` prints"}}
+	}
+	if err != nil {
+		return config{}, &configError{path, []string{err.Error()}}
+	}
+	c, err := parseConfig(path, text)
+	if err != nil {
+		return config{}, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return config{}, err
+	}
+	c.dir = filepath.Dir(abs)
+	return c, nil
+}
+
+func parseConfig(path string, text []byte) (config, error) {
+	c := defaults()
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return config{}, &configError{path, []string{yaml.FormatError(err, false, false)}}
+	}
+	if len(file.Docs) != 1 {
+		return config{}, &configError{path, []string{fmt.Sprintf("holds %d documents; refit reads exactly one", len(file.Docs))}}
+	}
+	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
+		return config{}, &configError{path, []string{yaml.FormatError(err, false, false)}}
+	}
+	w := &wrongs{path: path, file: file}
+	c.check(w)
+	if len(w.all) > 0 {
+		return config{}, &configError{path, w.sorted()}
+	}
+	return c, nil
+}
+
+// wrongs gathers what is wrong, each with the line of the field it names.
+type wrongs struct {
+	path string
+	file *ast.File
+	all  []wrong
+}
+
+type wrong struct {
+	line int
+	text string
+}
+
+// sorted is what is wrong in the order of the file.
+func (w *wrongs) sorted() []string {
+	slices.SortFunc(w.all, func(a, b wrong) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), strings.Compare(a.text, b.text))
+	})
+	var out []string
+	for _, x := range w.all {
+		out = append(out, x.text)
+	}
+	return out
+}
+
+func (w *wrongs) say(field, format string, args ...any) {
+	line := w.line(field)
+	w.all = append(w.all, wrong{line, fmt.Sprintf("%s:%d: %s: %s", w.path, line, field, fmt.Sprintf(format, args...))})
+}
+
+// line is where the field stands, or the nearest thing above it that exists.
+func (w *wrongs) line(field string) int {
+	for field != "" {
+		if p, err := yaml.PathString("$." + field); err == nil {
+			if n, err := p.FilterFile(w.file); err == nil && n != nil {
+				return n.GetToken().Position.Line
+			}
+		}
+		i := strings.LastIndexAny(field, ".[")
+		if i < 0 {
+			break
+		}
+		field = field[:i]
+	}
+	return 1
+}
+
+var (
+	hostName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	unitName  = regexp.MustCompile(`^[A-Za-z0-9:_.@-]+\.service$`)
+	queueName = regexp.MustCompile(`^[a-z0-9_-]+$`)
+	allRoles  = []hosts.Role{hosts.Proxy, hosts.Web, hosts.Sidekiq, hosts.Builder, hosts.Keeper}
+)
+
+func (c config) check(w *wrongs) {
+	required := func(field, value string) {
+		if strings.TrimSpace(value) == "" {
+			w.say(field, "is missing")
+		}
+	}
+	port := func(field string, n int) {
+		if n < 1 || n > 65535 {
+			w.say(field, "%d is no port", n)
+		}
+	}
+	absolute := func(field, p string) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			w.say(field, "%q is not a clean absolute path", p)
+		}
+	}
+	required("fleet", c.Fleet)
+	required("domain", c.Domain)
+	required("upstream.repository", c.Upstream.Repository)
+	required("ssh.user", c.SSH.User)
+	required("ssh.known_hosts", c.SSH.KnownHosts)
+	port("ssh.port", c.SSH.Port)
+	absolute("mastodon.home", c.Mastodon.Home)
+	required("mastodon.user", c.Mastodon.User)
+	if c.Mastodon.ProbeToken != "" {
+		absolute("mastodon.probe_token", c.Mastodon.ProbeToken)
+	}
+	required("database.host", c.Database.Host)
+	port("database.port", c.Database.Port)
+	required("database.name", c.Database.Name)
+	absolute("proxies.web", c.Proxies.Web)
+	absolute("proxies.streaming", c.Proxies.Streaming)
+	absolute("proxies.access_log", c.Proxies.AccessLog)
+	for name, o := range map[string]*overrideConfig{"toolchain.ruby": c.Toolchain.Ruby, "toolchain.node": c.Toolchain.Node} {
+		if o == nil {
+			continue
+		}
+		required(name+".version", o.Version)
+		absolute(name+".prefix", o.Prefix)
+		if len(strings.TrimSpace(o.Why)) < 8 {
+			w.say(name+".why", "must tell the team, in a few words, why the release's own version is not used")
+		}
+	}
+	if c.Mirrors.YarnChecksums != "" && len(strings.TrimSpace(c.Mirrors.YarnChecksumsWhy)) < 8 {
+		w.say("mirrors.yarn_checksums_why", "must tell the team, in a few words, why yarn's checks are changed")
+	}
+	for field, d := range map[string]time.Duration{
+		"ssh.connect": c.SSH.Connect, "ssh.silence": c.SSH.Silence, "waits.drain": c.Waits.Drain, "waits.idle": c.Waits.Idle,
+		"waits.stop": c.Waits.Stop, "waits.boot": c.Waits.Boot, "waits.migrate_report": c.Waits.MigrateReport, "waits.migrate_stall": c.Waits.MigrateStall,
+	} {
+		if d < time.Second {
+			w.say(field, "%s is less than a second", d)
+		}
+	}
+	for field, d := range map[string]time.Duration{
+		"holds.sidekiq": c.Holds.Sidekiq, "holds.web": c.Holds.Web, "holds.migrated": c.Holds.Migrated, "holds.soak": c.Holds.Soak,
+	} {
+		if d < 0 {
+			w.say(field, "%s is negative", d)
+		}
+	}
+	if c.Limits.Errors < 0 || c.Limits.Errors >= 1 {
+		w.say("limits.errors", "%v is not a share between 0 and 1", c.Limits.Errors)
+	}
+	if c.Limits.Latency < 1 {
+		w.say("limits.latency", "%v: a factor below 1 fails every gate", c.Limits.Latency)
+	}
+	if c.Limits.Load <= 0 {
+		w.say("limits.load", "%v is not a share above 0", c.Limits.Load)
+	}
+	if c.Limits.NameErrors < 0 {
+		w.say("limits.name_errors", "%d is negative", c.Limits.NameErrors)
+	}
+	if c.Keep < 1 {
+		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
+	}
+	c.checkHosts(w)
+}
+
+func (c config) checkHosts(w *wrongs) {
+	if len(c.Hosts) == 0 {
+		w.say("hosts", "is empty")
+		return
+	}
+	names, addresses := map[string]string{}, map[string]string{}
+	count := map[hosts.Role][]string{}
+	var schedulers []string
+	for i, h := range c.Hosts {
+		at := "hosts[" + strconv.Itoa(i) + "]"
+		if !hostName.MatchString(h.Name) {
+			w.say(at+".name", "%q is no host name", h.Name)
+		}
+		if other, twice := names[h.Name]; twice {
+			w.say(at+".name", "%q stands at %s already", h.Name, other)
+		}
+		names[h.Name] = at
+		if net.ParseIP(h.Address) == nil && !strings.Contains(h.Address, ".") && !hostName.MatchString(h.Address) {
+			w.say(at+".address", "%q is no address", h.Address)
+		}
+		if other, twice := addresses[h.Address]; twice && h.Address != "" {
+			w.say(at+".address", "%q stands at %s already", h.Address, other)
+		}
+		addresses[h.Address] = at
+		if len(h.Roles) == 0 {
+			w.say(at+".roles", "is missing")
+		}
+		for _, r := range h.Roles {
+			if !slices.Contains(allRoles, r) {
+				w.say(at+".roles", "%q is no role; there are %v", r, allRoles)
+			}
+			count[r] = append(count[r], h.Name)
+		}
+		isWeb, isSidekiq := slices.Contains(h.Roles, hosts.Web), slices.Contains(h.Roles, hosts.Sidekiq)
+		switch {
+		case isWeb && h.Web == nil:
+			w.say(at+".web", "is missing: a web host names its ports, such as {port: 3000, streaming: [4000]}")
+		case !isWeb && h.Web != nil:
+			w.say(at+".web", "stands on a host without the role web")
+		case isWeb:
+			if h.Web.Port < 1 || h.Web.Port > 65535 {
+				w.say(at+".web.port", "%d is no port", h.Web.Port)
+			}
+			if len(h.Web.Streaming) == 0 {
+				w.say(at+".web.streaming", "names no port")
+			}
+		}
+		if isSidekiq && len(h.Sidekiq) == 0 {
+			w.say(at+".sidekiq", "is missing: a sidekiq host names its units and the queues of each")
+		}
+		if !isSidekiq && len(h.Sidekiq) > 0 {
+			w.say(at+".sidekiq", "stands on a host without the role sidekiq")
+		}
+		for j, u := range h.Sidekiq {
+			at := at + ".sidekiq[" + strconv.Itoa(j) + "]"
+			if !unitName.MatchString(u.Unit) {
+				w.say(at+".unit", "%q is no unit name such as mastodon-sidekiq-push.service", u.Unit)
+			}
+			if len(u.Queues) == 0 {
+				w.say(at+".queues", "is empty")
+			}
+			for _, q := range u.Queues {
+				if !queueName.MatchString(q) {
+					w.say(at+".queues", "%q is no queue name", q)
+				}
+				if q == "scheduler" {
+					schedulers = append(schedulers, h.Name+" "+u.Unit)
+				}
+			}
+		}
+	}
+	for role, least := range map[hosts.Role]int{hosts.Web: 2, hosts.Sidekiq: 2, hosts.Proxy: 1} {
+		if len(count[role]) < least {
+			w.say("hosts", "%d with the role %s: refit needs at least %d, or its absence is felt", len(count[role]), role, least)
+		}
+	}
+	for _, role := range []hosts.Role{hosts.Builder, hosts.Keeper} {
+		if len(count[role]) != 1 {
+			w.say("hosts", "%d with the role %s (%s): exactly one must have it", len(count[role]), role, strings.Join(count[role], ", "))
+		}
+	}
+	if len(schedulers) != 1 {
+		w.say("hosts", "the queue scheduler is served %d times (%s): Mastodon needs it on exactly one unit", len(schedulers), strings.Join(schedulers, ", "))
+	}
+}
+
+// path resolves a path of the file: ~ is the home folder, a relative path starts at the file's folder.
+func (c config) path(p string) (string, error) {
+	if rest, ok := strings.CutPrefix(p, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		return filepath.Join(home, rest), nil
+	}
+	if p == "" || filepath.IsAbs(p) {
+		return p, nil
+	}
+	return filepath.Join(c.dir, p), nil
+}

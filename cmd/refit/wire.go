@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/toolchain"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/hosts/ssh"
+	"vmst.io/refit/stages"
+)
+
+//go:embed example.yml
+var exampleYML []byte
+
+// session is one command's way to the fleet: everything that refit.yml describes,
+// put together. This file is the only place that builds things; it holds no logic.
+type session struct {
+	config config
+	deps   stages.Deps
+	keeper *keeper.Keeper
+	source *upstream.Source
+	conns  map[string]*ssh.Conn
+	say    func(format string, args ...any)
+}
+
+// newRun makes the ID of a run: when it began, and something that no other has.
+func newRun() string {
+	return time.Now().UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:5])
+}
+
+// open reads the configuration and makes a session for the run. It connects to
+// nothing yet.
+func open(path, run, command string, say func(format string, args ...any)) (*session, error) {
+	c, err := loadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find refit's own file: %w", err)
+	}
+	x := &session{config: c, conns: map[string]*ssh.Conn{}, say: say}
+	if err := x.wireFleet(run, binary); err != nil {
+		return nil, err
+	}
+	if err := x.wireKeeper(run, command); err != nil {
+		return nil, err
+	}
+	knownHosts, err := c.path(c.SSH.KnownHosts)
+	if err != nil {
+		return nil, err
+	}
+	x.source, err = upstream.Open(git.Options{URL: c.Upstream.Repository, KnownHosts: knownHosts})
+	if err != nil {
+		return nil, err
+	}
+	builder := x.deps.Fleet.With(hosts.Builder)[0]
+	x.deps.Builder = &builds.Builder{Host: builder.Agent, Name: builder.Name, Upstream: c.Upstream.Repository}
+	return x, nil
+}
+
+func (x *session) wireFleet(run, binary string) error {
+	c := x.config
+	key, err := c.path(c.SSH.Key)
+	if err != nil {
+		return err
+	}
+	knownHosts, err := c.path(c.SSH.KnownHosts)
+	if err != nil {
+		return err
+	}
+	x.deps = stages.Deps{
+		Layout: layout(c), Domain: c.Domain, ProbeToken: c.Mastodon.ProbeToken, Keep: c.Keep,
+		Direct:  mastodon.Direct{Host: c.Database.Host, Port: c.Database.Port, Name: c.Database.Name},
+		Proxies: stages.ProxyFiles{Web: c.Proxies.Web, Streaming: c.Proxies.Streaming, AccessLog: c.Proxies.AccessLog},
+		Waits: stages.Waits{
+			Drain: c.Waits.Drain, Idle: c.Waits.Idle, Stop: c.Waits.Stop, Boot: c.Waits.Boot,
+			MigrateReport: c.Waits.MigrateReport, MigrateStall: c.Waits.MigrateStall,
+		},
+		Holds: stages.Holds(c.Holds),
+		Limits: stages.Limits{
+			Errors: c.Limits.Errors, Latency: c.Limits.Latency, LatencyFloor: c.Limits.LatencyFloor,
+			NameErrors: c.Limits.NameErrors, Load: c.Limits.Load, DiskFree: uint64(c.Limits.DiskFree),
+		},
+	}
+	epoch := func() int64 { return x.keeper.Epoch() }
+	for _, h := range c.Hosts {
+		conn := ssh.New(ssh.Options{
+			Name: h.Name, Address: h.Address, Port: c.SSH.Port, User: c.SSH.User, KeyFile: key, AgentSocket: agentSocket(key),
+			KnownHosts: []string{knownHosts}, ConnectTimeout: c.SSH.Connect, AnswerTimeout: c.SSH.Silence,
+		})
+		x.conns[h.Name] = conn
+		n := stages.Node{
+			Host:  hosts.Host{Name: h.Name, Address: h.Address, Roles: h.Roles, Shell: conn},
+			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", Deadline: c.SSH.Silence},
+		}
+		if h.Web != nil {
+			n.Port, n.Streaming = h.Web.Port, h.Web.Streaming
+		}
+		for _, w := range h.Sidekiq {
+			n.Workers = append(n.Workers, stages.Worker{Unit: w.Unit, Queues: w.Queues})
+		}
+		x.deps.Fleet = append(x.deps.Fleet, n)
+	}
+	return nil
+}
+
+// agentSocket is the ssh agent's, used only where no key is configured.
+func agentSocket(key string) string {
+	if key != "" {
+		return ""
+	}
+	return os.Getenv("SSH_AUTH_SOCK")
+}
+
+func layout(c config) mastodon.Layout {
+	l := mastodon.DefaultLayout()
+	if c.Mastodon.Home != l.Home {
+		l = mastodon.Layout{Home: c.Mastodon.Home}
+	}
+	l.User = c.Mastodon.User
+	return l.Filled()
+}
+
+func (x *session) wireKeeper(run, command string) error {
+	me, err := keeper.Me(command)
+	if err != nil {
+		return err
+	}
+	host := x.deps.Fleet.With(hosts.Keeper)[0]
+	x.keeper = &keeper.Keeper{
+		Caller: host.Agent, Name: host.Name, Me: me, Run: run, Above: x.highestFence,
+		Say: func(text string) { x.say("%s", text) },
+	}
+	return nil
+}
+
+// shelf is where journals lie: on the keeper, and mirrored on this machine.
+func (x *session) shelf() (*keeper.Mirror, error) {
+	dir, err := keeper.MirrorDir(x.config.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	return &keeper.Mirror{Main: x.keeper, Local: &keeper.Dir{Path: dir}, Say: func(text string) { x.say("%s", text) }}, nil
+}
+
+// highestFence is the highest epoch that any host has seen.
+func (x *session) highestFence(ctx context.Context) (int64, error) {
+	var mu sync.Mutex
+	var highest int64
+	err := x.everywhere(func(n stages.Node) error {
+		f, err := n.Agent.FenceShow(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		highest = max(highest, f.Epoch)
+		return err
+	})
+	return highest, err
+}
+
+// raiseFences makes every host refuse what an earlier holder of the lease may
+// still try. A host that cannot be reached refuses the run.
+func (x *session) raiseFences(ctx context.Context, holder string) error {
+	return x.everywhere(func(n stages.Node) error {
+		_, err := n.Agent.FenceRaise(ctx, node.RaiseIn{Epoch: x.keeper.Epoch(), Holder: holder, Kill: true})
+		return err
+	})
+}
+
+// everywhere asks all hosts at once and joins their errors.
+func (x *session) everywhere(do func(stages.Node) error) error {
+	errs := make([]error, len(x.deps.Fleet))
+	var wg sync.WaitGroup
+	for i, n := range x.deps.Fleet {
+		wg.Go(func() { errs[i] = do(n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// request is the survey's question for an upgrade to a release.
+func (x *session) request(to builds.Version, first bool) stages.Request {
+	r := stages.Request{Source: x.source, To: to, First: first, Mirrors: builds.Mirrors{
+		Gems: x.config.Mirrors.Gems, NPM: x.config.Mirrors.NPM,
+		YarnChecksums: x.config.Mirrors.YarnChecksums, YarnChecksumsWhy: x.config.Mirrors.YarnChecksumsWhy,
+	}}
+	for _, from := range slices.Sorted(maps.Keys(x.config.Mirrors.Git)) {
+		r.Mirrors.Git = append(r.Mirrors.Git, git.Rewrite{From: from, To: x.config.Mirrors.Git[from]})
+	}
+	r.Overrides.Ruby, r.Overrides.Node = override(x.config.Toolchain.Ruby), override(x.config.Toolchain.Node)
+	return r
+}
+
+func override(o *overrideConfig) *toolchain.Override {
+	if o == nil {
+		return nil
+	}
+	return &toolchain.Override{Version: o.Version, Prefix: o.Prefix, Why: o.Why}
+}
+
+// Close ends the connections.
+func (x *session) Close() error {
+	var errs []error
+	for _, c := range x.conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

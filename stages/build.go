@@ -1,0 +1,42 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/pipeline"
+)
+
+// build makes the release on the builder, once for all nodes.
+type build struct {
+	d Deps
+	f *Facts
+}
+
+func (build) Name() string { return "build" }
+
+func (s build) Check(ctx context.Context, say pipeline.Say) error {
+	return s.d.Builder.Check(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+}
+
+func (s build) Run(ctx context.Context, say pipeline.Say) error {
+	built, err := s.d.Builder.Build(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.d.Fleet.With(hosts.Builder)[0].Name, err)
+	}
+	s.f.Digest = built.Digest
+	if built.Cached {
+		say("built before: same tree, same toolchain, same recipe")
+	}
+	for _, line := range built.Departures {
+		say("departs from what the tag asks for: %s", line)
+	}
+	say("manifest %.12s, %d files", built.Digest, len(built.Manifest.Files))
+	return nil
+}
+
+// Undo removes a half-made build; a whole one stays for the next try.
+func (s build) Undo(ctx context.Context, say pipeline.Say) error {
+	return s.d.Builder.Remove(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+}

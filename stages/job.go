@@ -1,0 +1,88 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+)
+
+// tail is how much of a job's log is read for its result.
+const tail = 64 << 10
+
+// finish starts a short job, one that may be repeated, and waits for its end. It
+// returns the end of its output.
+func (d Deps) finish(ctx context.Context, n Node, in node.JobIn, say pipeline.Say) (string, node.Job, error) {
+	job, err := n.Agent.JobStart(ctx, in)
+	if err != nil {
+		return "", job, fmt.Errorf("%s: cannot start %s: %w", n.Name, in.Unit, err)
+	}
+	err = pipeline.Await(ctx, pipeline.Gate{
+		Name: fmt.Sprintf("%s on %s ends", in.Unit, n.Name), Every: 200 * time.Millisecond, Within: d.Waits.Boot,
+		Probe: func(ctx context.Context) error {
+			var err error
+			if job, err = n.Agent.JobStatus(ctx, in.Unit); err != nil {
+				return err
+			}
+			if job.State == node.JobRunning {
+				return errors.New("at work")
+			}
+			return nil
+		},
+	}, say)
+	if err != nil {
+		return "", job, err
+	}
+	out, err := d.logEnd(ctx, n, in.Unit)
+	return out, job, err
+}
+
+func (d Deps) logEnd(ctx context.Context, n Node, unit string) (string, error) {
+	log, err := n.Agent.JobLog(ctx, node.JobLogIn{Unit: unit, Offset: -tail, Max: tail})
+	if err != nil {
+		return "", fmt.Errorf("%s: cannot read the log of %s: %w", n.Name, unit, err)
+	}
+	return string(log.Data), nil
+}
+
+// jobError is the error of a job that failed, with the lines that matter.
+func jobError(n Node, job node.Job, output string) error {
+	how := fmt.Sprintf("exit status %d", job.Code)
+	switch {
+	case job.State == node.JobUnknown:
+		how = "its end was not seen: " + job.Text
+	case job.Signal != "":
+		how = "killed by " + job.Signal
+	case job.Result != "success" && job.Result != "exit-code":
+		how = job.Result
+	}
+	err := fmt.Errorf("%s on %s failed: %s", job.Unit, n.Name, how)
+	if lines := mastodon.FailureLines(output, 20); len(lines) > 0 {
+		return &pipeline.Evidence{Err: err, From: job.Unit + " on " + n.Name, Lines: lines}
+	}
+	return err
+}
+
+// boots boots a placed release once with the node's own configuration.
+func (d Deps) boots(ctx context.Context, n Node, release string, say pipeline.Say) error {
+	in := mastodon.BootSmoke(d.Layout, release, "refit-smoke.service")
+	out, job, err := d.finish(ctx, n, in, say)
+	if err != nil {
+		return err
+	}
+	if !job.Succeeded() {
+		return jobError(n, job, out)
+	}
+	version, err := mastodon.ReadBooted(out)
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.Name, err)
+	}
+	if "v"+version != release {
+		return fmt.Errorf("%s: the release in %s says that it is %s", n.Name, d.Layout.Release(release), version)
+	}
+	return n.Agent.JobClear(ctx, in.Unit)
+}

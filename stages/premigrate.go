@@ -1,0 +1,74 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+
+	"vmst.io/refit/pipeline"
+)
+
+// preMigrate applies the migrations that old code can live with, while it serves.
+type preMigrate struct {
+	d Deps
+	f *Facts
+}
+
+func (preMigrate) Name() string { return "pre-migrate" }
+
+// Check asks for what preflight asked, since hours may lie between: a direct way
+// to a database that takes writes, and no INVALID index.
+func (s preMigrate) Check(ctx context.Context, _ pipeline.Say) error {
+	db, err := s.d.database(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range databaseRules(db) {
+		return pipeline.Refuse("%s", r)
+	}
+	return nil
+}
+
+func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
+	db, err := s.d.database(ctx)
+	if err != nil {
+		return err
+	}
+	if len(lacking(s.f.To.Contents, db, false)) > 0 {
+		if err := (migration{s.d, s.f, false}).run(ctx, say); err != nil {
+			return err
+		}
+	} else {
+		s.f.Applied = s.f.Pre
+		say("the database has every pre-migration of %s", s.f.To.Version)
+	}
+	if len(s.f.Applied) == 0 {
+		return nil
+	}
+	say("applied: %s", migrations(s.f.Applied))
+	return s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), s.d.Holds.Migrated, nil, say)
+}
+
+// Undo runs no migration down: what was applied is additive, and old code lives
+// with it. It only makes sure that the site does; if not, a person must decide.
+func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
+	db, err := s.d.database(ctx)
+	if err != nil {
+		return err
+	}
+	s.f.Applied = without(s.f.Pre, lacking(s.f.To.Contents, db, false))
+	if len(s.f.Applied) == 0 {
+		return nil
+	}
+	say("these migrations remain: %s", migrations(s.f.Applied))
+	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), 0, nil, say); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return &pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, but the site is off its baseline since these migrations: %s", s.f.From.Version, migrations(s.f.Applied)),
+			Next:  "look at the database's load; mend what the migration left, or go on with `refit resume` so that the new code takes over",
+			Err:   err,
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+)
+
+// prune removes old releases from the nodes. The new one, the one before it
+// (rollback needs it) and the newest others up to the configured number stay.
+type prune struct {
+	d Deps
+	f *Facts
+}
+
+func (prune) Name() string { return "prune" }
+
+func (prune) Check(context.Context, pipeline.Say) error { return nil }
+
+func (s prune) Run(ctx context.Context, say pipeline.Say) error {
+	var mu sync.Mutex
+	err := s.d.Fleet.Apps().each(ctx, func(ctx context.Context, n Node) error {
+		facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: s.d.Layout.Home})
+		if err != nil {
+			return err
+		}
+		keep, err := s.keep(facts.Releases)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.Name, err)
+		}
+		out, err := n.Agent.Prune(ctx, node.PruneIn{Home: s.d.Layout.Home, Keep: keep}, sayer(n, say))
+		if err != nil {
+			return fmt.Errorf("%s: cannot remove old releases: %w", n.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, r := range out.Removed {
+			s.f.Pruned = append(s.f.Pruned, n.Name+": "+r)
+		}
+		say("%s: %s stay, removed: %s", n.Name, strings.Join(keep, ", "), orNone(out.Removed))
+		return nil
+	})
+	slices.Sort(s.f.Pruned)
+	return err
+}
+
+func (s prune) keep(have []node.ReleaseFact) ([]string, error) {
+	keep := []string{s.f.To.Version.String(), s.f.From.Version.String()}
+	var others []builds.Version
+	for _, r := range have {
+		v, err := builds.ParseVersion(r.Name)
+		if err != nil {
+			// A name that is no version was not put there by refit: it stays.
+			keep = append(keep, r.Name)
+			continue
+		}
+		if !slices.Contains(keep, r.Name) {
+			others = append(others, v)
+		}
+	}
+	slices.SortFunc(others, func(a, b builds.Version) int { return b.Compare(a) })
+	for _, v := range others[:min(len(others), max(s.d.Keep-1, 0))] {
+		keep = append(keep, v.String())
+	}
+	return keep, nil
+}
+
+// Undo cannot bring back what was removed, and need not: the release before this
+// one was kept.
+func (prune) Undo(context.Context, pipeline.Say) error { return nil }
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,72 @@
+package stages
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+)
+
+// RecordPath is where the keeper remembers what the fleet runs.
+const RecordPath = "/var/lib/refit/fleet.json"
+
+// Record is what the fleet runs, and since when.
+type Record struct {
+	Schema string `json:"schema"` // "refit.fleet/v1"
+	// Release, Commit and Tree identify the upstream source; Digest the manifest of
+	// what was built from it.
+	Release string `json:"release"`
+	Commit  string `json:"commit"`
+	Tree    string `json:"tree"`
+	Digest  string `json:"digest,omitempty"`
+	// Overrides are the departures from the release's pins.
+	Overrides []string `json:"overrides,omitempty"`
+	// Before is the release before this one; Run the run that changed it.
+	Before string    `json:"before"`
+	Run    string    `json:"run"`
+	At     time.Time `json:"at"`
+}
+
+// record writes down on the keeper what the fleet runs now.
+type record struct {
+	d Deps
+	f *Facts
+}
+
+func (record) Name() string { return "record" }
+
+func (record) Check(context.Context, pipeline.Say) error { return nil }
+
+func (s record) Run(ctx context.Context, say pipeline.Say) error {
+	return s.write(ctx, s.f.To, s.f.From, s.f.Digest, say)
+}
+
+// Undo writes down that the fleet runs the release before this one again.
+func (s record) Undo(ctx context.Context, say pipeline.Say) error {
+	return s.write(ctx, s.f.From, s.f.To, "", say)
+}
+
+func (s record) write(ctx context.Context, now, before builds.Release, digest string, say pipeline.Say) error {
+	keeper := s.d.Fleet.With(hosts.Keeper)[0]
+	r := Record{
+		Schema: "refit.fleet/v1", Release: now.Version.String(), Commit: now.Tag.Commit, Tree: now.Tag.Tree, Digest: digest,
+		Before: before.Version.String(), Run: keeper.Agent.Run, At: time.Now().UTC().Truncate(time.Second),
+	}
+	if digest != "" {
+		r.Overrides = s.f.Recipe.Toolchain.Overrides()
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := keeper.Agent.FilePut(ctx, node.FilePutIn{Path: RecordPath, Content: append(b, '\n'), Mode: 0o644}); err != nil {
+		return fmt.Errorf("cannot write %s on %s: %w", RecordPath, keeper.Name, err)
+	}
+	say("%s remembers that the fleet runs %s", keeper.Name, r.Release)
+	return nil
+}

@@ -1,0 +1,262 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+)
+
+// rollSidekiq moves one Sidekiq node to the release: its workers are told to take
+// no new jobs, finish those they have, stop, and start on the new release.
+// Sidekiq itself puts back what it could not finish within its timeout.
+type rollSidekiq struct {
+	d Deps
+	f *Facts
+	n Node
+}
+
+func (s rollSidekiq) Name() string { return "roll sidekiq " + s.n.Name }
+
+// Check asks that the other nodes serve every queue but the scheduler's, which
+// stands still while its node is rolled (seconds; its jobs are periodic).
+func (s rollSidekiq) Check(ctx context.Context, _ pipeline.Say) error {
+	if err := s.peersServe(ctx); err != nil {
+		return pipeline.Refuse("cannot take %s out: %w", s.n.Name, err)
+	}
+	return nil
+}
+
+func (s rollSidekiq) peersServe(ctx context.Context) error {
+	queues := slices.DeleteFunc(s.n.Queues(), func(q string) bool { return q == SchedulerQueue })
+	return s.d.served(ctx, s.d.sidekiqs().But(s.n.Name), queues)
+}
+
+func (s rollSidekiq) Run(ctx context.Context, say pipeline.Say) error {
+	return s.move(ctx, s.f.To.Version.String(), say)
+}
+
+// Undo moves the node back. Jobs of classes that only the new release knows are
+// worked off first, as far as the allowed time goes: the old one would only raise
+// a NameError on them.
+func (s rollSidekiq) Undo(ctx context.Context, say pipeline.Say) error {
+	old := s.f.From.Version.String()
+	if err := s.d.runsOnly(ctx, s.n, old); err == nil {
+		if err := s.gate(ctx, old, mastodon.SidekiqState{}, 0, say); err == nil {
+			say("%s runs %s: nothing to take back", s.n.Name, old)
+			return nil
+		}
+	}
+	if err := s.workOff(ctx, say); err != nil {
+		return err
+	}
+	return s.move(ctx, old, say)
+}
+
+// workOff waits until no job of a class that the old release lacks is queued.
+func (s rollSidekiq) workOff(ctx context.Context, say pipeline.Say) error {
+	if len(s.f.Facets.JobsAdded) == 0 || s.d.runsOnly(ctx, s.n, s.f.To.Version.String()) != nil {
+		return nil
+	}
+	g := s.d.gate("jobs of new classes worked off", 0, func(ctx context.Context) error {
+		now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{Jobs: true})
+		if err != nil {
+			return err
+		}
+		if left := queued(now, s.f.Facets.JobsAdded); len(left) > 0 {
+			return fmt.Errorf("still queued: %s", strings.Join(left, ", "))
+		}
+		return nil
+	})
+	g.Within = s.d.Waits.Idle
+	if err := pipeline.Await(ctx, g, say); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		say("going back all the same: %v. %s keeps them in its retry set until it knows their class again", err, s.f.From.Version)
+	}
+	return nil
+}
+
+func queued(now mastodon.SidekiqState, classes []string) []string {
+	var out []string
+	for _, c := range classes {
+		if now.Jobs != nil && now.Jobs.Queued[c] > 0 {
+			out = append(out, fmt.Sprintf("%s %d", c, now.Jobs.Queued[c]))
+		}
+	}
+	return out
+}
+
+// move brings the node's workers to a release, from whatever state they are in.
+func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say) error {
+	before, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{Since: s.f.Baseline.At})
+	if err != nil {
+		return err
+	}
+	if s.d.runsOnly(ctx, s.n, release) != nil {
+		if err := s.restart(ctx, release, say); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	if err := s.gate(ctx, release, before, s.d.Holds.Sidekiq, say); err != nil {
+		return s.d.why(ctx, s.n, began.Add(-s.d.Waits.Boot), err)
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "working", Release: release})
+	return nil
+}
+
+func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.Say) error {
+	// A worker that does not run is missed by nobody: its peers need not be asked.
+	working, err := s.running(ctx)
+	if err != nil {
+		return err
+	}
+	if len(working) > 0 {
+		if err := s.peersServe(ctx); err != nil {
+			return fmt.Errorf("cannot take %s out: %w", s.n.Name, err)
+		}
+		if err := s.quiet(ctx, working, say); err != nil {
+			return err
+		}
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
+	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
+		return err
+	}
+	if err := s.gone(ctx, say); err != nil {
+		return err
+	}
+	if err := s.d.switchTo(ctx, s.n, release, say); err != nil {
+		return err
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
+	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+}
+
+func (s rollSidekiq) running(ctx context.Context) ([]string, error) {
+	out, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.ShowUnits, Units: s.n.Units(), Home: s.d.Layout.Home}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var running []string
+	for _, u := range out.Units {
+		if u.Running() {
+			running = append(running, u.Name)
+		}
+	}
+	return running, nil
+}
+
+// quiet tells the workers to take no new jobs and waits until they are idle. Jobs
+// that last longer than the allowed time are put back by Sidekiq when it stops.
+func (s rollSidekiq) quiet(ctx context.Context, units []string, say pipeline.Say) error {
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "quiet"})
+	if _, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.KillUnits, Signal: "TSTP", Units: units}, nil); err != nil {
+		return fmt.Errorf("cannot quiet the workers on %s: %w", s.n.Name, err)
+	}
+	g := pipeline.Gate{
+		Name:   fmt.Sprintf("the workers on %s finish the jobs they have", s.n.Name),
+		Within: s.d.Waits.Idle,
+		Every:  500 * time.Millisecond,
+		Probe: func(ctx context.Context) error {
+			now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{})
+			if err != nil {
+				return err
+			}
+			busy := 0
+			for _, p := range now.On(s.n.Name) {
+				busy += max(p.Busy, len(p.Work))
+			}
+			if busy > 0 {
+				return fmt.Errorf("%d jobs at work", busy)
+			}
+			return nil
+		},
+	}
+	if err := pipeline.Await(ctx, g, say); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		say("%v; stopping all the same: Sidekiq puts unfinished jobs back into their queues", err)
+	}
+	return nil
+}
+
+// gone waits until Redis lists no process of the node any more: a second
+// scheduler must not start beside one that still shows.
+func (s rollSidekiq) gone(ctx context.Context, say pipeline.Say) error {
+	g := pipeline.Gate{
+		Name:   fmt.Sprintf("no worker of %s is left in Redis", s.n.Name),
+		Within: s.d.Waits.Boot, // a killed process's record lives for a minute
+		Every:  500 * time.Millisecond,
+		Probe: func(ctx context.Context) error {
+			now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{})
+			if err != nil {
+				return err
+			}
+			for _, p := range now.On(s.n.Name) {
+				return fmt.Errorf("process %d (%s) is still listed", p.Pid, p.Tag)
+			}
+			return nil
+		},
+	}
+	return pipeline.Await(ctx, g, say)
+}
+
+// gate waits until the node's workers run the release and prove it in Redis, and
+// holds them to it.
+func (s rollSidekiq) gate(ctx context.Context, release string, before mastodon.SidekiqState, hold time.Duration, say pipeline.Say) error {
+	g := s.d.gate(fmt.Sprintf("Sidekiq on %s works with %s", s.n.Name, release), hold, func(ctx context.Context) error {
+		return s.d.workersRun(ctx, s.n, release, before, s.f)
+	})
+	return pipeline.Await(ctx, g, say)
+}
+
+// workersRun asks systemd and Redis whether a node's workers run the release.
+func (d Deps) workersRun(ctx context.Context, n Node, release string, before mastodon.SidekiqState, f *Facts) error {
+	out, err := n.Agent.Units(ctx, node.UnitsIn{Op: node.ShowUnits, Units: n.Units(), Home: d.Layout.Home}, nil)
+	if err != nil {
+		return err
+	}
+	want := mastodon.Want{
+		Hostname: n.Name, Tag: release, Queues: n.Queues(), MaxNameErrors: int64(d.Limits.NameErrors),
+		// Until the scheduler's own node has passed, the scheduler may be between two processes.
+		NoScheduler: !n.Schedules(),
+	}
+	for _, u := range out.Units {
+		want.Units = append(want.Units, mastodon.WantUnit{Unit: u.Name, Pid: u.Pid, Restarts: u.Restarts})
+	}
+	now, err := d.sidekiq(ctx, mastodon.SidekiqIn{Since: f.Baseline.At})
+	if err != nil {
+		return err
+	}
+	return mastodon.CheckRolled(before, now, want)
+}
+
+// units does one operation on a node's units within the allowed time.
+func (d Deps) units(ctx context.Context, n Node, op node.UnitOp, units []string, say pipeline.Say) error {
+	_, err := n.Agent.Units(ctx, node.UnitsIn{Op: op, Units: units, Timeout: d.Waits.Stop, Home: d.Layout.Home}, sayer(n, say))
+	if err != nil {
+		return fmt.Errorf("cannot %s %s: %w", op, strings.Join(units, ", "), err)
+	}
+	return nil
+}
+
+// switchTo points a node's live link at a release.
+func (d Deps) switchTo(ctx context.Context, n Node, release string, say pipeline.Say) error {
+	out, err := n.Agent.Switch(ctx, node.SwitchIn{Home: d.Layout.Home, Release: release})
+	if err != nil {
+		return fmt.Errorf("cannot switch %s to %s: %w", n.Name, release, err)
+	}
+	if out.Changed {
+		say("%s: live is %s now, was %s", n.Name, out.New, orUnknown(out.Old))
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"vmst.io/refit/hosts/nginx"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+)
+
+// rollWeb moves one web node to the release: out of rotation on every proxy,
+// stopped when its requests are answered, started on the new release, proven on
+// the node itself, back into rotation, watched.
+//
+// Units are stopped and started, never reloaded: under preload_app! Puma answers
+// a reload with a hot restart that keeps its old environment and folder.
+type rollWeb struct {
+	d Deps
+	f *Facts
+	n Node
+}
+
+func (s rollWeb) Name() string { return "roll web " + s.n.Name }
+
+// Check asks that another web node serves while this one is out.
+func (s rollWeb) Check(ctx context.Context, _ pipeline.Say) error {
+	if err := s.peerServes(ctx); err != nil {
+		return pipeline.Refuse("cannot take %s out: %w", s.n.Name, err)
+	}
+	return nil
+}
+
+// peerServes is true when another web node is in rotation on every proxy and
+// answers.
+func (s rollWeb) peerServes(ctx context.Context) error {
+	var errs []error
+	for _, peer := range s.d.webs().But(s.n.Name) {
+		err := s.d.inRotation(ctx, peer)
+		if err == nil {
+			err = s.d.answers(ctx, peer)
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("no other web node would serve: %w", errors.Join(errs...))
+}
+
+func (s rollWeb) Run(ctx context.Context, say pipeline.Say) error {
+	return s.move(ctx, s.f.To.Version.String(), s.d.Holds.Web, say)
+}
+
+// Undo moves the node back, also from half way: a node that serves the old
+// release in rotation is left alone.
+func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
+	old := s.f.From.Version.String()
+	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.answers(ctx, s.n) == nil {
+		say("%s serves %s: nothing to take back", s.n.Name, old)
+		return nil
+	}
+	return s.move(ctx, old, 0, say)
+}
+
+// move brings the node to a release, from whatever state it is in.
+func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, say pipeline.Say) error {
+	began := time.Now()
+	if s.d.runsOnly(ctx, s.n, release) != nil {
+		if err := s.restart(ctx, release, say); err != nil {
+			return err
+		}
+	}
+	g := s.d.gate(fmt.Sprintf("%s serves %s", s.n.Name, release), 0, func(ctx context.Context) error {
+		if err := s.d.notCrashing(ctx, s.n); err != nil {
+			return pipeline.Never(err)
+		}
+		return s.d.serves(ctx, s.n, release)
+	})
+	// Twice, and not at once: a process that dies soon after its start must not pass.
+	g.Streak = 2
+	if err := pipeline.Await(ctx, g, say); err != nil {
+		return s.d.why(ctx, s.n, began, err)
+	}
+	if err := nginx.Undrain(ctx, s.d.proxyAgents(), s.d.drainOf(s.n), func(line string) { say("%s", line) }); err != nil {
+		return fmt.Errorf("cannot put %s back into rotation: %w", s.n.Name, err)
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "serving", Release: release})
+	if err := s.d.watch(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), hold, func(ctx context.Context) error {
+		if err := s.d.notCrashing(ctx, s.n); err != nil {
+			return pipeline.Never(err)
+		}
+		return s.d.runsOnly(ctx, s.n, release)
+	}, say); err != nil {
+		return s.d.why(ctx, s.n, began, err)
+	}
+	return nil
+}
+
+func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) error {
+	// A node that serves nobody is missed by nobody: only one that answers needs a peer.
+	if s.d.answers(ctx, s.n) == nil && s.d.inRotation(ctx, s.n) == nil {
+		if err := s.peerServes(ctx); err != nil {
+			return fmt.Errorf("cannot take %s out: %w", s.n.Name, err)
+		}
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "draining"})
+	drained, err := nginx.Drain(ctx, s.d.proxyAgents(), s.n.Agent, s.d.drainOf(s.n), func(line string) { say("%s", line) })
+	if err != nil {
+		return fmt.Errorf("cannot take %s out of rotation: %w", s.n.Name, err)
+	}
+	say("%s is out of rotation, its requests were answered after %s", s.n.Name, drained.Waited.Round(10*time.Millisecond))
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
+	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
+		return err
+	}
+	if err := s.d.switchTo(ctx, s.n, release, say); err != nil {
+		return err
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
+	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+}
+
+// inRotation asks every proxy whether it sends requests to the node.
+func (d Deps) inRotation(ctx context.Context, n Node) error {
+	out, err := nginx.DrainState(ctx, d.proxyAgents(), d.drainOf(n))
+	if err != nil {
+		return err
+	}
+	for proxy, down := range out {
+		if down {
+			return fmt.Errorf("%s is out of rotation on %s", n.Name, proxy)
+		}
+	}
+	return nil
+}
+
+// crashes is how many automatic restarts of a unit end the wait for it: once may
+// be an accident, after three it does not start.
+const crashes = 3
+
+// notCrashing fails when systemd keeps restarting one of the node's units.
+func (d Deps) notCrashing(ctx context.Context, n Node) error {
+	out, err := n.Agent.Units(ctx, node.UnitsIn{Op: node.ShowUnits, Units: n.Units(), Home: d.Layout.Home}, nil)
+	if err != nil {
+		return nil // an unreachable node is the gate's own matter: it waits
+	}
+	for _, u := range out.Units {
+		if u.Restarts >= crashes {
+			return fmt.Errorf("%s on %s does not stay up: systemd restarted it %d times (%s)", u.Name, n.Name, u.Restarts, u.Result)
+		}
+	}
+	return nil
+}
+
+func (d Deps) proxyAgents() []*node.Agent {
+	var out []*node.Agent
+	for _, p := range d.proxies() {
+		out = append(out, p.Agent)
+	}
+	return out
+}
+
+func (d Deps) drainOf(n Node) nginx.DrainOptions {
+	o := nginx.DrainOptions{Files: []string{d.Proxies.Web, d.Proxies.Streaming}, Address: n.Address, Ports: []int{n.Port}, Within: d.Waits.Drain}
+	for _, p := range d.proxies() {
+		o.Peers = append(o.Peers, p.Address)
+	}
+	return o
+}

@@ -1,0 +1,88 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/pipeline"
+)
+
+// search gives changed mappings to the search server. A change that needs an
+// index to be deleted and imported anew is only named: that takes hours, and
+// search is poor meanwhile, so a person chooses when.
+type search struct {
+	d Deps
+	f *Facts
+}
+
+func (search) Name() string { return "search" }
+
+func (search) Check(context.Context, pipeline.Say) error { return nil }
+
+// Run never fails an upgrade that is otherwise done: search is optional, and what
+// could not be done is said with its command.
+func (s search) Run(ctx context.Context, say pipeline.Say) error {
+	verdict, err := s.deploy(ctx, say)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		verdict = fmt.Sprintf("could not be brought up to date: %v. By hand, on %s: %s", err, s.d.migrator().Name, s.command("--only-mapping"))
+	}
+	s.f.Search = verdict
+	say("%s", verdict)
+	return nil
+}
+
+func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
+	if len(s.f.Facets.ChewyChanged) == 0 {
+		return "no index definition differs between the releases", nil
+	}
+	n, release := s.d.migrator(), s.f.To.Version.String()
+	server, err := mastodon.ReadSearch(ctx, n.Agent, mastodon.SearchIn{Layout: s.d.Layout})
+	if err != nil {
+		return "", err
+	}
+	if !server.Enabled {
+		return "search is not enabled", nil
+	}
+	out, job, err := s.d.finish(ctx, n, mastodon.SearchChanged(s.d.Layout, release, "refit-search-look.service"), say)
+	if err != nil {
+		return "", err
+	}
+	if !job.Succeeded() {
+		return "", jobError(n, job, out)
+	}
+	changed, err := mastodon.ReadSearchChanged(out)
+	if err != nil {
+		return "", err
+	}
+	if len(changed) == 0 {
+		return "the search server has every definition already", nil
+	}
+	var names []string
+	for _, c := range changed {
+		names = append(names, c.Name)
+		if !c.MappingOnly() {
+			return fmt.Sprintf("%s changed in more than its mapping: it must be deleted and imported anew, at a time of your choice. On %s: %s",
+				c.Name, n.Name, s.command("--reset-chewy")), nil
+		}
+	}
+	out, job, err = s.d.finish(ctx, n, mastodon.SearchMapping(s.d.Layout, release, "refit-search-mapping.service"), say)
+	if err != nil {
+		return "", err
+	}
+	if !job.Succeeded() {
+		return "", jobError(n, job, out)
+	}
+	return "new mappings given to the search server: " + strings.Join(names, ", "), nil
+}
+
+func (s search) command(option string) string {
+	return fmt.Sprintf("cd %s && sudo -u %s RAILS_ENV=production .refit/bin/bundle exec bin/tootctl search deploy %s", s.d.Layout.Live, s.d.Layout.User, option)
+}
+
+// Undo leaves the mappings: they only add fields that the old release ignores.
+func (search) Undo(context.Context, pipeline.Say) error { return nil }

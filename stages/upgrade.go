@@ -1,0 +1,86 @@
+package stages
+
+import (
+	"fmt"
+	"time"
+
+	"vmst.io/refit/pipeline"
+)
+
+// Upgrade is THE TABLE: what an upgrade does, in the order in which it does it.
+// The plan printed is the plan run; a host is a stage of its own, so the journal,
+// a resume and the way back need no second bookkeeping.
+func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
+	p := pipeline.Plan{ID: id, Kind: "upgrade", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f}
+	add := func(s pipeline.Step) { p.Steps = append(p.Steps, s) }
+
+	// Every fact that could stop the run, asked of all hosts at once, before anything is touched.
+	add(pipeline.Step{Stage: preflight{d, f}, Why: "ask every host, the database, Redis and the proxies what could stop the upgrade"})
+	// Once, from the tag, on the builder; nodes never build.
+	add(pipeline.Step{Stage: build{d, f}, Why: "build " + p.To + " from its unmodified tag", Host: d.builder().Name})
+	// On all nodes at once, beside the live release; booted once with the node's own configuration.
+	add(pipeline.Step{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"})
+	// Before any page of the new release is served, its files answer on every web node.
+	add(pipeline.Step{Stage: bridge{d, f}, Why: "let both web nodes serve the hashed files of both releases"})
+	// Here belong the snapshots of one node per tier and the commit of the intended
+	// configuration: both before the first change that users could feel.
+
+	// Additive migrations, while the old code serves: new code never meets an old schema.
+	add(pipeline.Step{Stage: preMigrate{d, f}, Why: orWhy(len(f.Pre) > 0, "apply "+count(len(f.Pre), "migration")+" that the old code lives with", "nothing to apply"), Host: d.migrator().Name, Expect: d.Holds.Migrated})
+
+	// The tiers, in the order that the job classes ask for (see order.go), one node at a time.
+	sidekiq := func() {
+		for _, name := range f.Sidekiq {
+			n, _ := d.Fleet.Named(name)
+			add(pipeline.Step{Stage: rollSidekiq{d, f, n}, Why: "quiet, stop, switch, start, gate" + orWhy(n.Schedules(), " (the scheduler's node)", ""), Host: name, Switches: true, Expect: d.Holds.Sidekiq + 30*time.Second})
+		}
+	}
+	web := func() {
+		for _, name := range f.Web {
+			n, _ := d.Fleet.Named(name)
+			add(pipeline.Step{Stage: rollWeb{d, f, n}, Why: "drain on every proxy, stop, switch, start, gate, undrain, watch", Host: name, Switches: true, Expect: d.Holds.Web + 30*time.Second})
+		}
+	}
+	if f.SidekiqFirst {
+		sidekiq()
+		web()
+	} else {
+		web()
+		sidekiq()
+	}
+
+	// The last time at which the way back costs nothing.
+	add(pipeline.Step{Stage: soak{d, f}, Why: "ask every gate again until the time is over", Expect: d.Holds.Soak})
+	// The point of no return, if the database lacks any of them.
+	add(pipeline.Step{Stage: postMigrate{d, f}, Why: orWhy(len(f.Post) > 0, "apply "+count(len(f.Post), "migration")+" after which "+p.From+" cannot run: THE POINT OF NO RETURN", "nothing to apply"), Host: d.migrator().Name, OneWay: len(f.Post) > 0, Switches: len(f.Post) > 0})
+	// Mappings only; what needs an import is named, never started.
+	add(pipeline.Step{Stage: search{d, f}, Why: "bring the search server's mappings up to date, if they changed"})
+	// Here belongs the commit of the actual configuration.
+	add(pipeline.Step{Stage: record{d, f}, Why: "write down what the fleet runs now", Host: d.keeper().Name})
+	// Never the release before: rollback needs it.
+	add(pipeline.Step{Stage: prune{d, f}, Why: fmt.Sprintf("remove releases older than the last %d", d.Keep)})
+	return p
+}
+
+// Place is the table of `refit place`: the release lies ready on every node, and
+// nothing that serves is touched.
+func Place(id string, d Deps, f *Facts) pipeline.Plan {
+	return pipeline.Plan{ID: id, Kind: "place", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f, Steps: []pipeline.Step{
+		{Stage: build{d, f}, Why: "build from the unmodified tag", Host: d.builder().Name},
+		{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"},
+	}}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func orWhy(yes bool, then, otherwise string) string {
+	if yes {
+		return then
+	}
+	return otherwise
+}
