@@ -1,0 +1,172 @@
+// Package ssh runs commands on hosts over SSH: one connection a host, host keys
+// from known_hosts and never on first use, and a time limit on every answer. A
+// frozen host still accepts connections, and its silence is found here.
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/skeema/knownhosts"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"vmst.io/refit/hosts"
+)
+
+// Errors of dialling and running, the same as those of package hosts.
+var (
+	// ErrUnreachable: no connection; nothing ran, retrying is safe.
+	ErrUnreachable = hosts.ErrUnreachable
+	// ErrAuth: no key was accepted; retrying does not help.
+	ErrAuth = hosts.ErrAuth
+	// ErrHostKey: an unknown or another host key; retrying does not help.
+	ErrHostKey = hosts.ErrHostKey
+	// ErrSilent: connected, and no answer in time.
+	ErrSilent = hosts.ErrSilent
+	// ErrLost: the connection broke while a command ran.
+	ErrLost = hosts.ErrLost
+)
+
+// Options says how to reach a host.
+type Options struct {
+	// Name is what errors call the host; empty for Address.
+	Name string
+	// Address is an IP address or DNS name, without a port.
+	Address string
+	// Port is 22 where it is 0.
+	Port int
+	// User to log in as.
+	User string
+	// KeyFile is a private key without a passphrase. Empty to ask the agent.
+	KeyFile string
+	// AgentSocket is the path of an ssh agent's socket (SSH_AUTH_SOCK); its keys are
+	// offered after KeyFile's.
+	AgentSocket string
+	// KnownHosts are the files with the host keys. At least one is required: a key
+	// that they lack is refused.
+	KnownHosts []string
+	// Jump, when set, is the connection through which this host is reached.
+	Jump *Conn
+	// ConnectTimeout bounds connecting, from the first packet to being logged in; 0
+	// for 10 seconds.
+	ConnectTimeout time.Duration
+	// AnswerTimeout is how long the host may send nothing at all while it is asked
+	// for a sign of life; 0 for 15 seconds.
+	AnswerTimeout time.Duration
+	// Sessions is how many commands run at once; 0 for 8. OpenSSH allows 10.
+	Sessions int
+	// Dialer makes the TCP connection; nil for the system's own.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// Retry bounds a Conn's attempts to connect; see there.
+	Retry Retry
+}
+
+func (o Options) name() string {
+	if o.Name != "" {
+		return o.Name
+	}
+	return o.Address
+}
+
+func (o Options) address() string {
+	port := o.Port
+	if port == 0 {
+		port = 22
+	}
+	return net.JoinHostPort(o.Address, strconv.Itoa(port))
+}
+
+func (o Options) connectTimeout() time.Duration {
+	if o.ConnectTimeout == 0 {
+		return 10 * time.Second
+	}
+	return o.ConnectTimeout
+}
+
+func (o Options) answerTimeout() time.Duration {
+	if o.AnswerTimeout == 0 {
+		return 15 * time.Second
+	}
+	return o.AnswerTimeout
+}
+
+func (o Options) sessions() int {
+	if o.Sessions == 0 {
+		return 8
+	}
+	return o.Sessions
+}
+
+// config reads keys and known hosts. done gives back what it opened.
+func (o Options) config(ctx context.Context) (config *ssh.ClientConfig, done func() error, err error) {
+	done = func() error { return nil }
+	if len(o.KnownHosts) == 0 {
+		return nil, done, fmt.Errorf("%s: %w: no known_hosts file is configured", o.name(), ErrHostKey)
+	}
+	db, err := knownhosts.NewDB(o.KnownHosts...)
+	if err != nil {
+		return nil, done, fmt.Errorf("%s: %w: cannot read known_hosts: %w", o.name(), ErrHostKey, err)
+	}
+	var auth []ssh.AuthMethod
+	if o.KeyFile != "" {
+		pem, err := os.ReadFile(o.KeyFile)
+		if err != nil {
+			return nil, done, fmt.Errorf("%s: %w: cannot read the key: %w", o.name(), ErrAuth, err)
+		}
+		signer, err := ssh.ParsePrivateKey(pem)
+		var locked *ssh.PassphraseMissingError
+		if errors.As(err, &locked) {
+			return nil, done, fmt.Errorf("%s: %w: the key %s has a passphrase; load it into an ssh agent", o.name(), ErrAuth, o.KeyFile)
+		}
+		if err != nil {
+			return nil, done, fmt.Errorf("%s: %w: cannot read the key %s: %w", o.name(), ErrAuth, o.KeyFile, err)
+		}
+		auth = append(auth, ssh.PublicKeys(signer))
+	}
+	if o.AgentSocket != "" {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", o.AgentSocket)
+		if err != nil {
+			return nil, done, fmt.Errorf("%s: %w: cannot reach the ssh agent: %w", o.name(), ErrAuth, err)
+		}
+		done = conn.Close
+		if o.KeyFile == "" {
+			auth = append(auth, ssh.PublicKeysCallback(agent.NewClient(conn).Signers))
+		}
+	}
+	if len(auth) == 0 {
+		return nil, done, fmt.Errorf("%s: %w: neither a key nor an ssh agent is configured", o.name(), ErrAuth)
+	}
+	return &ssh.ClientConfig{
+		User:              o.User,
+		Auth:              auth,
+		HostKeyCallback:   o.checkHostKey(db),
+		HostKeyAlgorithms: db.HostKeyAlgorithms(o.address()),
+		ClientVersion:     "SSH-2.0-refit",
+	}, done, nil
+}
+
+// checkHostKey refuses keys that known_hosts lacks, and says what a person who
+// has compared the key would add.
+func (o Options) checkHostKey(db *knownhosts.HostKeyDB) ssh.HostKeyCallback {
+	known := db.HostKeyCallback()
+	return func(address string, remote net.Addr, key ssh.PublicKey) error {
+		err := known(address, remote, key)
+		switch {
+		case err == nil:
+			return nil
+		case knownhosts.IsHostUnknown(err):
+			return fmt.Errorf("%w: %s is not in %s; it shows %s (%s). Compare that with the host itself, then add this line: %s",
+				ErrHostKey, address, o.KnownHosts[0], key.Type(), ssh.FingerprintSHA256(key), knownhosts.Line([]string{address}, key))
+		case knownhosts.IsHostKeyChanged(err):
+			return fmt.Errorf("%w: %s shows another key than %s has: %s (%s). Either the host was set up anew or somebody stands in between; find out which before you replace its line",
+				ErrHostKey, address, o.KnownHosts[0], key.Type(), ssh.FingerprintSHA256(key))
+		}
+		return fmt.Errorf("%w: %w", ErrHostKey, err)
+	}
+}

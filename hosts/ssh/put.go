@@ -1,0 +1,78 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"vmst.io/refit/hosts"
+)
+
+// put writes a file in two commands. The first writes it under a temporary name,
+// flushes it and tells its hash; a link that is cut ends its input like a file's
+// end would, so only the second, after the hashes were compared, renames it.
+func put(ctx context.Context, sh hosts.Shell, name, file string, mode fs.FileMode, r io.Reader) (err error) {
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return err
+	}
+	temp := path.Join(path.Dir(file), ".refit-tmp-"+hex.EncodeToString(id[:]))
+	fail := func(err error) error { return fmt.Errorf("%s: cannot write %s: %w", name, file, err) }
+	defer func() {
+		if err != nil && !errors.Is(err, ErrLost) && !errors.Is(err, ErrSilent) {
+			// A short time of its own: ctx may be what ended.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			err = errors.Join(err, sh.Run(ctx, hosts.Command{Argv: []string{"rm", "-f", "--", temp}}, nil))
+		}
+	}()
+	h := sha256.New()
+	var out bytes.Buffer
+	src := &noting{r: io.TeeReader(r, h)}
+	script := `umask 077 && cat > "$1" && chmod "$2" "$1" && sync "$1" && sha256sum < "$1"`
+	err = sh.Run(ctx, hosts.Command{Argv: []string{"sh", "-c", script, "refit-put", temp, fmt.Sprintf("%o", mode.Perm())}, Stdin: src}, &out)
+	if src.err != nil {
+		return fail(src.err)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	want := hex.EncodeToString(h.Sum(nil))
+	if got, _, _ := strings.Cut(out.String(), " "); got != want {
+		return fail(fmt.Errorf("%w: what arrived has hash %.16s instead of %.16s", ErrLost, got, want))
+	}
+	script = `mv -fT "$1" "$2" && sync "${2%/*}"`
+	if err := sh.Run(ctx, hosts.Command{Argv: []string{"sh", "-c", script, "refit-put", temp, file}}, nil); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// noting remembers why its reader failed.
+type noting struct {
+	r   io.Reader
+	err error
+}
+
+func (n *noting) Read(p []byte) (int, error) {
+	k, err := n.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.err = err
+	}
+	return k, err
+}
+
+// Put writes a file whole: temporary name, flush, comparison of hashes, rename.
+// path must be absolute.
+func (c *Client) Put(ctx context.Context, path string, mode fs.FileMode, r io.Reader) error {
+	return put(ctx, c, c.name, path, mode, r)
+}

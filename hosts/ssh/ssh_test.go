@@ -1,0 +1,298 @@
+package ssh_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/hoststest"
+	"vmst.io/refit/hosts/ssh"
+)
+
+func options(s *hoststest.Server) ssh.Options {
+	return ssh.Options{
+		Name: "kirk", Address: "127.0.0.1", Port: s.Port, User: "refit", KeyFile: s.KeyFile, KnownHosts: []string{s.KnownHosts},
+		ConnectTimeout: 5 * time.Second, AnswerTimeout: 5 * time.Second,
+		Retry: ssh.Retry{Attempts: 2, First: time.Millisecond, Longest: time.Millisecond},
+	}
+}
+
+func newConn(t *testing.T, o ssh.Options) *ssh.Conn {
+	t.Helper()
+	c := ssh.New(o)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return c
+}
+
+func sh(script string) hosts.Command { return hosts.Command{Argv: []string{"sh", "-c", script}} }
+
+// started is an io.Writer that tells when something was written.
+type started struct {
+	once sync.Once
+	c    chan struct{}
+}
+
+func newStarted() *started { return &started{c: make(chan struct{})} }
+
+func (s *started) Write(p []byte) (int, error) {
+	s.once.Do(func() { close(s.c) })
+	return len(p), nil
+}
+
+func TestACommandsOutputInputAndEndArePassedOn(t *testing.T) {
+	s := hoststest.NewServer(t)
+	c := newConn(t, options(s))
+	var out bytes.Buffer
+	cmd := hosts.Command{Argv: []string{"sh", "-c", `cat; pwd; echo "$A"`}, Env: []string{"A=it's $HOME"}, Dir: "/", Sudo: true, Stdin: strings.NewReader("in\n")}
+	if err := c.Run(t.Context(), cmd, &out); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "in\n/\nit's $HOME\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	err := c.Run(t.Context(), sh("echo why >&2; exit 3"), nil)
+	var exit *hosts.ExitError
+	if !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "why" {
+		t.Errorf("got %v, want an exit with status 3 and its reason", err)
+	}
+	if c.Opened() != 1 || s.Accepted() != 1 {
+		t.Errorf("%d connections for two commands", s.Accepted())
+	}
+}
+
+func TestACommandThatReadsNothingEndsThoughItsInputDoesNot(t *testing.T) {
+	c := newConn(t, options(hoststest.NewServer(t)))
+	in, w := io.Pipe()
+	defer w.Close()
+	if err := c.Run(t.Context(), hosts.Command{Argv: []string{"true"}, Stdin: in}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAHostThatAcceptsAndSaysNothingEndsTheDial(t *testing.T) {
+	s := hoststest.NewServer(t)
+	s.Freeze()
+	o := options(s)
+	o.ConnectTimeout = 100 * time.Millisecond
+	_, err := ssh.Dial(t.Context(), o)
+	if !errors.Is(err, ssh.ErrSilent) {
+		t.Errorf("got %v, want ErrSilent", err)
+	}
+}
+
+func TestAHostThatFallsSilentEndsTheCommand(t *testing.T) {
+	s := hoststest.NewServer(t)
+	o := options(s)
+	o.AnswerTimeout = 200 * time.Millisecond
+	c := newConn(t, o)
+	begun := newStarted()
+	go func() {
+		<-begun.c
+		s.Freeze()
+	}()
+	err := c.Run(t.Context(), sh("echo begun; exec sleep 60"), begun)
+	if !errors.Is(err, ssh.ErrSilent) {
+		t.Errorf("got %v, want ErrSilent", err)
+	}
+}
+
+func TestABusyHostThatSaysNothingIsNotTakenForFrozen(t *testing.T) {
+	o := options(hoststest.NewServer(t))
+	o.AnswerTimeout = 100 * time.Millisecond
+	c := newConn(t, o)
+	if err := c.Run(t.Context(), sh("sleep 0.5"), nil); err != nil {
+		t.Errorf("a quiet command was cut off: %v", err)
+	}
+}
+
+func TestALostConnectionIsToldAndTheNextCommandConnectsAgain(t *testing.T) {
+	s := hoststest.NewServer(t)
+	c := newConn(t, options(s))
+	begun := newStarted()
+	go func() {
+		<-begun.c
+		s.Drop()
+	}()
+	if err := c.Run(t.Context(), sh("echo begun; exec sleep 60"), begun); !errors.Is(err, ssh.ErrLost) {
+		t.Errorf("got %v, want ErrLost", err)
+	}
+	if err := c.Run(t.Context(), sh("true"), nil); err != nil {
+		t.Errorf("after the loss: %v", err)
+	}
+	if c.Opened() != 2 {
+		t.Errorf("%d connections opened, want 2", c.Opened())
+	}
+}
+
+func TestARefusedKeyIsNotTriedAgain(t *testing.T) {
+	s := hoststest.NewServer(t)
+	s.RefuseAuth(true)
+	c := newConn(t, options(s))
+	if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrAuth) {
+		t.Errorf("got %v, want ErrAuth", err)
+	}
+	if s.Accepted() != 1 {
+		t.Errorf("%d attempts, want 1", s.Accepted())
+	}
+}
+
+func TestAChangedHostKeyIsRefused(t *testing.T) {
+	s := hoststest.NewServer(t)
+	s.ChangeHostKey()
+	if _, err := ssh.Dial(t.Context(), options(s)); !errors.Is(err, ssh.ErrHostKey) {
+		t.Errorf("got %v, want ErrHostKey", err)
+	}
+	if len(s.Commands()) > 0 {
+		t.Error("a command ran")
+	}
+}
+
+func TestAnUnknownHostKeyIsRefusedWithTheLineToAdd(t *testing.T) {
+	s := hoststest.NewServer(t)
+	line, err := os.ReadFile(s.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(s)
+	o.KnownHosts = []string{filepath.Join(t.TempDir(), "empty")}
+	if err := os.WriteFile(o.KnownHosts[0], nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ssh.Dial(t.Context(), o)
+	if !errors.Is(err, ssh.ErrHostKey) || !strings.Contains(err.Error(), strings.TrimSpace(string(line))) {
+		t.Errorf("got %v, want ErrHostKey with the line %q", err, line)
+	}
+	o.KnownHosts = nil
+	if _, err := ssh.Dial(t.Context(), o); !errors.Is(err, ssh.ErrHostKey) {
+		t.Errorf("without known_hosts: got %v, want ErrHostKey", err)
+	}
+}
+
+func TestManyCallersShareOneConnectionAndFewSessions(t *testing.T) {
+	s := hoststest.NewServer(t)
+	o := options(s)
+	o.Sessions = 3
+	c := newConn(t, o)
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			if err := c.Run(t.Context(), sh("sleep 0.05"), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.Accepted() != 1 || s.MostAtOnce() > 3 {
+		t.Errorf("%d connections and %d commands at once, want 1 and at most 3", s.Accepted(), s.MostAtOnce())
+	}
+}
+
+func TestAHostThatRefusesConnectionsIsTriedAFewTimesByAllCallersTogether(t *testing.T) {
+	s := hoststest.NewServer(t)
+	s.Stop()
+	var dials atomic.Int64
+	o := options(s)
+	o.Retry = ssh.Retry{Attempts: 2, First: 50 * time.Millisecond, Longest: 50 * time.Millisecond}
+	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	c := newConn(t, o)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrUnreachable) {
+				t.Errorf("got %v, want ErrUnreachable", err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := dials.Load(); n > 4 {
+		t.Errorf("%d attempts for 10 callers", n)
+	}
+}
+
+func TestAFileAppearsWholeOrNotAtAll(t *testing.T) {
+	s := hoststest.NewServer(t)
+	c := newConn(t, options(s))
+	dir := t.TempDir()
+	file := filepath.Join(dir, "it's here")
+	if err := c.Put(t.Context(), file, 0o640, strings.NewReader("content")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	fi, statErr := os.Stat(file)
+	if err != nil || statErr != nil || string(b) != "content" || fi.Mode().Perm() != 0o640 {
+		t.Errorf("got %q, %v, %v", b, err, statErr)
+	}
+	// Cut in the middle: the old content stays.
+	r, w := io.Pipe()
+	go func() {
+		w.Write([]byte("half")) //nolint:errcheck // the reader may be gone
+		s.Drop()
+		w.Close() //nolint:errcheck // as above
+	}()
+	if err := c.Put(t.Context(), file, 0o640, r); !errors.Is(err, ssh.ErrLost) {
+		t.Errorf("got %v, want ErrLost", err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "content" {
+		t.Errorf("a cut link left %q, %v", b, err)
+	}
+}
+
+func TestAHostBehindAJumpIsReached(t *testing.T) {
+	jump, target := hoststest.NewServer(t), hoststest.NewServer(t)
+	o := options(target)
+	o.Jump = newConn(t, options(jump))
+	c := newConn(t, o)
+	var out bytes.Buffer
+	if err := c.Run(t.Context(), sh("echo there"), &out); err != nil || out.String() != "there\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+	target.Freeze()
+	o.ConnectTimeout = 100 * time.Millisecond
+	if _, err := ssh.Dial(t.Context(), o); !errors.Is(err, ssh.ErrSilent) {
+		t.Errorf("a frozen host behind a jump: got %v, want ErrSilent", err)
+	}
+}
+
+func TestAnEndedContextEndsTheCommandOnTheHost(t *testing.T) {
+	c := newConn(t, options(hoststest.NewServer(t)))
+	mark := filepath.Join(t.TempDir(), "ended")
+	ctx, cancel := context.WithCancel(t.Context())
+	begun := newStarted()
+	go func() {
+		<-begun.c
+		cancel()
+	}()
+	err := c.Run(ctx, sh(`trap 'touch "`+mark+`"; exit' TERM; echo begun; sleep 60 & wait`), begun)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		if _, err := os.Stat(mark); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the command was not told to end")
+		}
+		if err := exec.Command("sleep", "0.02").Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
