@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/joho/godotenv"
+
+	"vmst.io/refit/hosts/node"
 )
 
 // environ is a host's environment file. It must never be put into a result.
@@ -99,20 +102,24 @@ func (e environ) clean(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &scrubbed{scrub(err.Error(), e.secrets()), err}
+	return &scrubbed{scrub(oneLine(err.Error()), e.secrets()), err}
 }
 
-// serve makes a verb's function of one that takes its argument as a value.
-func serve[In, Out any](f func(context.Context, In, func(string)) (Out, error)) func(context.Context, json.RawMessage, io.Reader, func(string)) (any, error) {
-	return func(ctx context.Context, raw json.RawMessage, _ io.Reader, say func(string)) (any, error) {
-		var in In
-		if len(raw) > 0 {
-			if err := json.Unmarshal(raw, &in); err != nil {
-				return nil, fmt.Errorf("cannot read the request: %w", err)
-			}
+// oneLine makes one line of an error of several, and tells each only once: a
+// driver tries the same address with TLS and without.
+func oneLine(text string) string {
+	var out []string
+	for l := range strings.Lines(text) {
+		if l = strings.TrimSpace(l); l != "" && !slices.Contains(out, l) {
+			out = append(out, l)
 		}
-		return f(ctx, in, say)
 	}
+	return strings.Join(out, " | ")
+}
+
+// serve makes a verb's function of one that takes no payload.
+func serve[In, Out any](f func(context.Context, In, func(string)) (Out, error)) func(context.Context, json.RawMessage, io.Reader, func(string)) (any, error) {
+	return node.Typed(func(ctx context.Context, in In, _ io.Reader, say func(string)) (Out, error) { return f(ctx, in, say) })
 }
 
 // hostPort joins an address, which may be a version 6 one, and a port.

@@ -2,13 +2,11 @@ package mastodon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -93,12 +91,8 @@ func askPacks(ctx context.Context, in PacksIn, say func(string)) (Packs, error) 
 
 // manifestPacks reads a release's manifest on this host.
 func manifestPacks(l Layout, release string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(l.Release(release), ".refit", "manifest.json"))
+	m, err := node.ReadManifest(l.Release(release))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the manifest of %s: %w", release, err)
-	}
-	var m node.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("cannot read the manifest of %s: %w", release, err)
 	}
 	return PackFiles(m), nil
@@ -121,9 +115,9 @@ func PackFiles(m node.Manifest) []string {
 }
 
 // ownFile tells files that each release has under the same name.
-func ownFile(path string) bool {
-	base := filepath.Base(path)
-	return strings.Contains(path, "/.") ||
+func ownFile(file string) bool {
+	base := path.Base(file)
+	return strings.Contains(file, "/.") ||
 		strings.HasPrefix(base, "manifest") && strings.Contains(base, ".json") ||
 		strings.HasPrefix(base, "sw.js") || strings.HasSuffix(base, ".html")
 }

@@ -207,14 +207,20 @@ func staticHint(err error) error {
 func (p *prober) database(ctx context.Context) (string, error) {
 	if p.token != "" {
 		id, err := p.verify(ctx)
-		return "account " + id, err
+		if err != nil {
+			return "", err
+		}
+		return "account " + id, nil
 	}
 	_, err := p.web.get(ctx, "/api/v1/timelines/public?limit=1", "")
 	var status *statusError
 	if errors.As(err, &status) && (status.status == http.StatusUnauthorized || status.status == http.StatusUnprocessableEntity) {
 		return "", &errSkip{"the public timeline is closed to visitors, and " + p.noToken}
 	}
-	return "public timeline", err
+	if err != nil {
+		return "", err
+	}
+	return "public timeline", nil
 }
 
 // verify asks who the token belongs to.

@@ -97,12 +97,13 @@ func (s *SidekiqState) readProcesses(ctx context.Context, c *redis.Client) error
 func process(id string, record map[string]string) (Process, error) {
 	p := Process{Identity: id, Quiet: record["quiet"] == "true"}
 	var info struct {
-		Hostname  string      `json:"hostname"`
-		StartedAt json.Number `json:"started_at"`
-		Pid       int         `json:"pid"`
-		Tag       string      `json:"tag"`
-		Queues    []string    `json:"queues"`
-		Version   string      `json:"version"`
+		Hostname    string      `json:"hostname"`
+		StartedAt   json.Number `json:"started_at"`
+		Pid         int         `json:"pid"`
+		Tag         string      `json:"tag"`
+		Concurrency int         `json:"concurrency"`
+		Queues      []string    `json:"queues"`
+		Version     string      `json:"version"`
 	}
 	if err := json.Unmarshal([]byte(record["info"]), &info); err != nil {
 		return p, fmt.Errorf("its info is not understood: %w", err)
@@ -115,15 +116,10 @@ func process(id string, record map[string]string) (Process, error) {
 	if p.Beat.IsZero() {
 		return p, fmt.Errorf("its beat is %q", record["beat"])
 	}
-	for name, field := range map[string]*int{"concurrency": &p.Concurrency, "busy": &p.Busy} {
-		if record[name] == "" {
-			continue
-		}
-		n, err := strconv.Atoi(record[name])
-		if err != nil {
-			return p, fmt.Errorf("its %s is %q", name, record[name])
-		}
-		*field = n
+	p.Concurrency = info.Concurrency
+	var err error
+	if p.Busy, err = strconv.Atoi(record["busy"]); err != nil {
+		return p, fmt.Errorf("its busy is %q", record["busy"])
 	}
 	if rss, err := strconv.ParseInt(record["rss"], 10, 64); err == nil {
 		p.RSS = rss * 1024 // told in KiB

@@ -114,17 +114,17 @@ func (a *Access) readRotated(ctx context.Context, path string, since Cursor, bud
 
 // tallies gathers entries.
 type tallies struct {
-	all    tally1
-	by     map[string]*tally1
+	all    count
+	by     map[string]*count
 	timing bool
 }
 
-type tally1 struct {
+type count struct {
 	requests, errors int
 	took             []time.Duration
 }
 
-func (t *tally1) add(e entry) {
+func (t *count) add(e entry) {
 	t.requests++
 	if e.status >= 500 {
 		t.errors++
@@ -134,7 +134,7 @@ func (t *tally1) add(e entry) {
 	}
 }
 
-func (t *tally1) traffic() Traffic {
+func (t *count) traffic() Traffic {
 	out := Traffic{Requests: t.requests, Errors: t.errors}
 	slices.Sort(t.took)
 	if n := len(t.took); n > 0 {
@@ -180,10 +180,10 @@ func (t *tallies) add(e entry) {
 		return
 	}
 	if t.by == nil {
-		t.by = map[string]*tally1{}
+		t.by = map[string]*count{}
 	}
 	if t.by[e.upstream] == nil {
-		t.by[e.upstream] = &tally1{}
+		t.by[e.upstream] = &count{}
 	}
 	t.by[e.upstream].add(e)
 }
@@ -219,8 +219,11 @@ func readEntry(line string) (entry, bool) {
 			if s, err := strconv.ParseFloat(w.value, 64); err == nil && s >= 0 {
 				e.took = time.Duration(s * float64(time.Second))
 			}
-		case "upstream_addr", "upstream":
-			e.upstream = lastAddress(w.value)
+		case "upstream_addr", "upstream", "ua":
+			// "ua" is also a common name for the browser's own.
+			if addr := lastAddress(w.value); strings.Contains(addr, ":") && !strings.Contains(addr, " ") {
+				e.upstream = addr
+			}
 		}
 	}
 	return e, true
@@ -282,6 +285,11 @@ func fields(line string) []field {
 		default:
 			for i < len(line) && line[i] != ' ' {
 				i++
+			}
+			// A list of several values, unquoted: "10.77.0.21:3000, 10.77.0.22:3000".
+			for f.name != "" && i+1 < len(line) && line[i-1] == ',' {
+				for i++; i < len(line) && line[i] != ' '; i++ {
+				}
 			}
 			f.value = line[start:i]
 		}

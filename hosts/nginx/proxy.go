@@ -40,16 +40,9 @@ func (p *proxy) verbs() []node.Verb {
 	}
 }
 
+// serve makes a verb's function of one that takes no payload.
 func serve[In, Out any](f func(context.Context, In, func(string)) (Out, error)) func(context.Context, json.RawMessage, io.Reader, func(string)) (any, error) {
-	return func(ctx context.Context, raw json.RawMessage, _ io.Reader, say func(string)) (any, error) {
-		var in In
-		if len(raw) > 0 {
-			if err := json.Unmarshal(raw, &in); err != nil {
-				return nil, fmt.Errorf("cannot read the request: %w", err)
-			}
-		}
-		return f(ctx, in, say)
-	}
+	return node.Typed(func(ctx context.Context, in In, _ io.Reader, say func(string)) (Out, error) { return f(ctx, in, say) })
 }
 
 func runCommand(ctx context.Context, argv ...string) (string, error) {
