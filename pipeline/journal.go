@@ -215,7 +215,9 @@ func (j *Journal) validate() error {
 }
 
 // Finished tells that nothing of the run is left to do.
-func (j *Journal) Finished() bool { return j.Outcome == Done || j.Outcome == Undone }
+func (j *Journal) Finished() bool {
+	return j.Outcome == Done || j.Outcome == Undone || j.Outcome == Refused
+}
 
 // OneWay returns the name of the one-way step that has begun, "" if none has.
 func (j *Journal) OneWay() string {
@@ -230,7 +232,7 @@ func (j *Journal) OneWay() string {
 // Touched tells that a step that switches what serves has begun.
 func (j *Journal) Touched() bool {
 	for _, s := range j.Steps {
-		if s.Switches && j.Marks[s.Name].State != Waiting {
+		if s.Switches && j.Marks[s.Name].State != Pending {
 			return true
 		}
 	}

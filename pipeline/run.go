@@ -52,7 +52,7 @@ func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	if err != nil {
 		return refusedToOpen(j, err)
 	}
-	if j.Outcome == Undone {
+	if j.Outcome == Undone || j.Outcome == Refused {
 		return r.over()
 	}
 	ctx = context.WithValue(ctx, runningKey{}, r)
@@ -120,9 +120,6 @@ func (r *running) over() Result {
 	if j.CauseStep != "" {
 		res.Step, res.Host, res.Err = j.CauseStep, r.hostOf(j.CauseStep), errors.New(j.Cause)
 	}
-	if j.CauseRefused && !res.Touched {
-		res.Status = Refused
-	}
 	return res
 }
 
@@ -170,7 +167,7 @@ func (r *running) forward(ctx context.Context) Result {
 			return r.stop(ctx, i, err)
 		}
 		r.enter(i)
-		if m.State != Waiting {
+		if m.State != Pending {
 			r.say("begun before and not known to be done: looking, then running it again")
 			if err := s.Check(ctx, r.say); err != nil {
 				return r.notAgain(ctx, i, err)

@@ -105,7 +105,7 @@ func TestAFailedStepAndAllBeforeItAreTakenBackInReverse(t *testing.T) {
 	if len(res.Proof) != 1 || res.Proof[0].Lines[0] != "NameError" {
 		t.Errorf("proof: %+v", res.Proof)
 	}
-	if res.Steps[3].State != Back || res.Steps[4].State != Waiting {
+	if res.Steps[3].State != Back || res.Steps[4].State != Pending {
 		t.Errorf("steps: %+v", res.Steps)
 	}
 }

@@ -24,7 +24,7 @@ func (r *running) backward(ctx context.Context, cause error) Result {
 	for i := len(r.p.Steps) - 1; i >= 0; i-- {
 		s := r.p.Steps[i]
 		m := r.j.Marks[s.Name()]
-		if m.State == Waiting || m.State == Back {
+		if m.State == Pending || m.State == Back {
 			continue
 		}
 		if m.OneWayBegun {
@@ -133,15 +133,12 @@ func (r *running) end(ctx context.Context, res Result) Result {
 	}
 	r.mu.Lock()
 	r.at = -1
-	r.j.Outcome, r.j.State, r.j.Next = res.Status, res.State, res.Next
-	if res.Status == Refused {
-		r.j.Outcome = Undone
-	}
-	r.mu.Unlock()
 	res.Touched, res.OneWay = r.j.Touched(), r.j.OneWay()
 	if res.Status == Refused && res.Touched {
 		res.Status = Undone
 	}
+	r.j.Outcome, r.j.State, r.j.Next = res.Status, res.State, res.Next
+	r.mu.Unlock()
 	if r.journalErr() == nil && res.Status != LostLock {
 		saving, free := r.last(ctx)
 		if err := r.save(saving); err != nil {
