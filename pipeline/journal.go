@@ -39,7 +39,7 @@ type State string
 
 // The states of a step. Doing and Undoing in a loaded journal mean "unknown".
 const (
-	Waiting State = ""        // not begun
+	Pending State = ""        // not begun
 	Doing   State = "doing"   // begun, not known to have ended
 	Failed  State = "failed"  // Run returned an error; not yet taken back
 	Finish  State = "done"    // Run returned nil
