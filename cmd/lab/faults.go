@@ -72,6 +72,7 @@ func faultWords() []*cli.Command {
 		two("snapshot", "keep the host's disk as it is now", "NAME", (*lab.Lab).Snapshot),
 		two("restore", "put a kept disk back and boot the host from it", "NAME", (*lab.Lab).Restore),
 		none("promote-standby", "make the warm standby the primary; the database's address moves to it", (*lab.Lab).PromoteStandby),
+		none("rebuild-standby", "copy the primary to the other database host, which then follows it", (*lab.Lab).RebuildStandby),
 		none("move-redis", "move Redis to its other address", (*lab.Lab).MoveRedis),
 	}
 }

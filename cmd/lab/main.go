@@ -50,7 +50,7 @@ type usageError struct{ text string }
 func (e *usageError) Error() string { return e.text }
 
 func app() *cli.App {
-	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord()}
+	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord(), deployWord()}
 	return &cli.App{
 		Name:            "lab",
 		Usage:           "a small fleet of real hosts on this machine, to upgrade and to break",

@@ -28,9 +28,22 @@ func upWord() *cli.Command {
 			if err := lab.Missing(lab.Check(c.Context, c.String("cache"))); err != nil {
 				return err
 			}
+			files := c.String("files")
+			if files == "" {
+				var err error
+				if files, err = lab.FindFiles(); err != nil {
+					return err
+				}
+			}
 			o := lab.Options{
-				Dir: c.String("dir"), Cache: c.String("cache"), Files: c.String("files"), App: c.String("app"), Release: c.String("release"),
+				Dir: c.String("dir"), Cache: c.String("cache"), Files: files, App: c.String("app"), Release: c.String("release"),
 				Gems: standinGems, GemRegistry: c.String("gems"), NpmOverlay: c.String("npm-overlay"), Say: tell,
+			}
+			if o.App == "" {
+				o.Prepare = prepareStandin(o.Cache, files, tell)
+				if o.Release == "" {
+					o.Release = "v4.5.0"
+				}
 			}
 			_, err := lab.Up(c.Context, o)
 			return err

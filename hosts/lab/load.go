@@ -208,7 +208,7 @@ func (ld *Load) request(ctx context.Context, n int, kind, path string) {
 		return
 	}
 	defer resp.Body.Close()
-	node := resp.Header.Get(upstreamHeader)
+	node := answered(resp.Header)
 	b, err := io.ReadAll(resp.Body)
 	took := time.Since(began)
 	switch {
@@ -280,9 +280,27 @@ func (ld *Load) count(kind string, took time.Duration, node string, err error) {
 		return
 	}
 	t.failed++
-	if len(ld.report.Failures) < maxFailures {
-		ld.report.Failures = append(ld.report.Failures, Failure{At: time.Now().UTC(), Kind: kind, Node: node, Text: err.Error()})
+	ld.note(Failure{At: time.Now().UTC(), Kind: kind, Node: node, Text: err.Error()})
+}
+
+// note keeps the first failures of each sort, for the report.
+func (ld *Load) note(f Failure) {
+	alike := 0
+	for _, g := range ld.report.Failures {
+		if g.Kind == f.Kind && (g.Text == f.Text || g.Kind == "event") {
+			alike++
+		}
 	}
+	if alike < 3 && len(ld.report.Failures) < maxFailures {
+		ld.report.Failures = append(ld.report.Failures, f)
+	}
+}
+
+// answered is the node that gave the answer: a proxy that asked one node after the
+// other names them all.
+func answered(h http.Header) string {
+	all := strings.Split(h.Get(upstreamHeader), ", ")
+	return all[len(all)-1]
 }
 
 // bare takes the address off a client's error: the failure's text has the path.

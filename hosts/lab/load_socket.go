@@ -81,7 +81,7 @@ func (s *socket) connect(ctx context.Context) (*websocket.Conn, *connection, err
 		return nil, nil, err
 	}
 	c.SetReadLimit(1 << 20)
-	conn := &connection{node: resp.Header.Get(upstreamHeader), since: time.Now(), got: map[string]bool{}}
+	conn := &connection{node: answered(resp.Header), since: time.Now(), got: map[string]bool{}}
 	s.mu.Lock()
 	s.lives = append(s.lives, conn)
 	s.mu.Unlock()
@@ -145,11 +145,7 @@ func (ld *Load) judge(e *event, stopped time.Time) {
 	ld.report.Events.Sent++
 	if lost {
 		ld.report.Events.Lost++
-		if len(ld.report.Failures) < maxFailures {
-			ld.report.Failures = append(ld.report.Failures, Failure{
-				At: e.ended.UTC(), Kind: "event", Text: "status " + e.id + " did not reach a client connected throughout",
-			})
-		}
+		ld.note(Failure{At: e.ended.UTC(), Kind: "event", Text: "status " + e.id + " did not reach a client connected throughout"})
 	}
 }
 
@@ -157,9 +153,7 @@ func (ld *Load) refused(stream string, err error) {
 	ld.mu.Lock()
 	defer ld.mu.Unlock()
 	ld.report.Sockets.Refused++
-	if len(ld.report.Failures) < maxFailures {
-		ld.report.Failures = append(ld.report.Failures, Failure{At: time.Now().UTC(), Kind: "socket", Text: stream + ": " + err.Error()})
-	}
+	ld.note(Failure{At: time.Now().UTC(), Kind: "socket", Text: stream + ": " + err.Error()})
 }
 
 func (ld *Load) dropped(d Drop) {

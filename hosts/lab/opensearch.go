@@ -121,6 +121,8 @@ func (s *Search) answer(r *http.Request) (any, error) {
 		return s.index(r, parts[0])
 	case len(parts) == 2:
 		return s.within(r, parts[0], parts[1])
+	case len(parts) == 3 && parts[1] == "_doc":
+		return s.document(r, parts[0], parts[2])
 	}
 	return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "no handler for %s %s", r.Method, r.URL.Path)
 }
@@ -194,6 +196,36 @@ func (s *Search) within(r *http.Request, name, what string) (any, error) {
 		return s.bulk(r.Body, name)
 	}
 	return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "no handler for %s %s", r.Method, r.URL.Path)
+}
+
+// document writes, shows or deletes one document.
+func (s *Search) document(r *http.Request, name, id string) (any, error) {
+	i, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	told := map[string]any{"_index": name, "_id": id}
+	_, found := i.Docs[id]
+	switch {
+	case r.Method == http.MethodPut || r.Method == http.MethodPost:
+		var doc map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&doc); err != nil {
+			return nil, refuse(http.StatusBadRequest, "mapper_parsing_exception", "%v", err)
+		}
+		i.Docs[id] = doc
+		told["result"] = "created"
+		return told, s.save()
+	case !found:
+		return nil, refuse(http.StatusNotFound, "resource_not_found_exception", "no document [%s] in [%s]", id, name)
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		told["found"], told["_source"] = true, i.Docs[id]
+		return told, nil
+	case r.Method == http.MethodDelete:
+		delete(i.Docs, id)
+		told["result"] = "deleted"
+		return told, s.save()
+	}
+	return nil, refuse(http.StatusMethodNotAllowed, "illegal_argument_exception", "%s is not allowed on a document", r.Method)
 }
 
 // merge adds fields to a mapping. A field's type cannot change: that is what makes

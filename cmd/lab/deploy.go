@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/hosts/lab"
+)
+
+// webNodes and workerNodes are the lab's hosts that run the application, with the
+// units that each starts.
+var appUnits = map[string][]string{
+	"kirk":   {"mastodon-web.service", "mastodon-streaming@4000.service"},
+	"spock":  {"mastodon-web.service", "mastodon-streaming@4000.service"},
+	"scotty": {"mastodon-sidekiq-push-pull.service", "mastodon-sidekiq-default.service"},
+	"decker": {"mastodon-sidekiq-push-pull.service", "mastodon-sidekiq-default.service", "mastodon-sidekiq-scheduler.service"},
+}
+
+func deployWord() *cli.Command {
+	return &cli.Command{
+		Name: "deploy", Usage: "put the first release on a fleet that runs none: build and place it with refit, fill the database, start everything",
+		Flags: []cli.Flag{refitFlag()},
+		Action: func(c *cli.Context) error {
+			l, err := running(c)
+			if err != nil {
+				return err
+			}
+			return deploy(c.Context, l, c.String("refit"), say())
+		},
+	}
+}
+
+func refitFlag() cli.Flag {
+	return &cli.StringFlag{Name: "refit", Usage: "refit's `PROGRAM` (default: beside this one)"}
+}
+
+// refitCommand is refit run in the lab's network on the lab's own refit.yml.
+func refitCommand(ctx context.Context, l *lab.Lab, program string, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if program == "" {
+		program = filepath.Join(filepath.Dir(self), "refit")
+	}
+	c := exec.CommandContext(ctx, self, append([]string{"--dir", l.Dir, "exec", "--", program}, args...)...)
+	c.Env = append(os.Environ(), "REFIT_CONFIG="+l.Config(), "XDG_STATE_HOME="+filepath.Join(l.Dir, "state"), "XDG_CACHE_HOME="+filepath.Join(l.Dir, "cache"))
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = time.Minute
+	return c, nil
+}
+
+// deploy puts the first release on the fleet.
+func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error {
+	tell("building and placing %s with refit", l.Release)
+	c, err := refitCommand(ctx, l, program, "place", "--first", "--to", l.Release)
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("refit place --first --to %s: %w\n%s", l.Release, err, out.String())
+	}
+	tell("filling the database")
+	if err := fillDatabase(ctx, l); err != nil {
+		return err
+	}
+	tell("starting the application")
+	if err := startApplication(ctx, l); err != nil {
+		return err
+	}
+	if err := awaitSite(ctx, l); err != nil {
+		return err
+	}
+	tell("%s serves", l.Release)
+	return nil
+}
+
+// fillDatabase loads the release's schema and seeds, straight to the database.
+func fillDatabase(ctx context.Context, l *lab.Lab) error {
+	script := `cd "$1" && exec runuser -u mastodon -- env RAILS_ENV=production DB_HOST="$2" DB_PORT=5432 DB_NAME=mastodon DISABLE_DATABASE_ENVIRONMENT_CHECK=1 ` +
+		`SEED_ADMIN_TOKEN="$3" SEED_PROBE_TOKEN="$4" SEED_LOAD_TOKEN="$5" .refit/bin/bundle exec rails db:schema:load db:seed`
+	_, err := l.Exec(ctx, "scotty", "sh", "-c", script, "sh", "/home/mastodon/releases/"+l.Release, l.Database, l.Secrets.Admin, l.Secrets.Probe, l.Secrets.Load)
+	return err
+}
+
+func startApplication(ctx context.Context, l *lab.Lab) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for host, units := range appUnits {
+		wg.Go(func() {
+			_, err := l.Exec(ctx, host, "ln", "-sfn", "releases/"+l.Release, "/home/mastodon/live")
+			if err == nil {
+				_, err = l.Exec(ctx, host, append([]string{"systemctl", "enable", "--now", "--quiet"}, units...)...)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// awaitSite waits until the balancer answers with the page.
+func awaitSite(ctx context.Context, l *lab.Lab) error {
+	client, err := l.HTTPClient()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	var last error
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+lab.Domain+"/", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err == nil {
+			err = resp.Body.Close()
+			if err == nil && resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			last = fmt.Errorf("the page answers %s: %w", resp.Status, err)
+		} else if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the site does not answer: %w", last)
+		case <-tick.C:
+		}
+	}
+}
