@@ -1,0 +1,408 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"vmst.io/refit/hosts/hoststest"
+	"vmst.io/refit/hosts/node"
+)
+
+// tree writes files: a name that ends with / is a directory, content that begins
+// with "-> " a link.
+func tree(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		p := filepath.Join(root, name)
+		err := os.MkdirAll(filepath.Dir(p), 0o755)
+		switch {
+		case err != nil:
+		case strings.HasSuffix(name, "/"):
+			err = os.MkdirAll(p, 0o755)
+		case strings.HasPrefix(content, "-> "):
+			err = os.Symlink(content[3:], p)
+		case strings.HasPrefix(name, "bin/"):
+			err = os.WriteFile(p, []byte(content), 0o755) //nolint:gosec // a program
+		default:
+			err = os.WriteFile(p, []byte(content), 0o644) //nolint:gosec // a release's file
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func build(t *testing.T, release string, files map[string]string) (string, node.Manifest) {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), release)
+	tree(t, root, files)
+	entries, err := node.Scan(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := node.Manifest{Format: node.ManifestFormat, Release: release, Commit: "c" + release, Files: entries}
+	if err := m.Write(root); err != nil {
+		t.Fatal(err)
+	}
+	return root, m
+}
+
+var v1 = map[string]string{
+	"bin/rails": "#!ruby", "app/a.rb": "a", "app/same1.rb": "same", "app/same2.rb": "same", "config/empty/": "", "lib/l": "-> ../app/a.rb",
+	"log/.keep": "keep", "public/packs/a-111.js": "js1", "public/packs/.vite/manifest.json": "m1", "public/packs/sw.js": "sw1", "tmp/cache/boot": "iseq",
+	".refit/bin/ruby": "wrapper",
+}
+
+var v2 = map[string]string{
+	"bin/rails": "#!ruby", "app/moved.rb": "a", "app/same1.rb": "same", "app/new.rb": "new", "config/empty/": "",
+	"log/.keep": "keep", "public/packs/b-222.js": "js2", "public/packs/.vite/manifest.json": "m2", "public/packs/sw.js": "sw2", "tmp/cache/boot": "iseq2",
+	".refit/bin/ruby": "wrapper",
+}
+
+// place does what a stage does: want, pack, put.
+func place(t *testing.T, a *node.Agent, home, root string, m node.Manifest) (node.WantOut, node.PutOut, error) {
+	t.Helper()
+	want, err := a.PlaceWant(t.Context(), node.WantIn{Home: home, Manifest: m}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pack bytes.Buffer
+	if _, err := a.Pack(t.Context(), packIn(t, root, m, want.Indexes), &pack, nil); err != nil {
+		t.Fatal(err)
+	}
+	out, err := a.PlacePut(t.Context(), putIn(home, m), &pack, nil)
+	return want, out, err
+}
+
+func packIn(t *testing.T, root string, m node.Manifest, indexes []int) node.PackIn {
+	t.Helper()
+	digest, err := m.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node.PackIn{Root: root, Digest: digest, Indexes: indexes}
+}
+
+func putIn(home string, m node.Manifest) node.PutIn {
+	return node.PutIn{Home: home, Manifest: m, Links: map[string]string{"log": "/var/log/shared", ".env.production": filepath.Join(home, ".env.production")}}
+}
+
+func TestAPlacedReleaseIsTheBuiltOneAndTheNextSendsOnlyWhatIsNew(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root1, m1 := build(t, "v1.0.0", v1)
+	root2, m2 := build(t, "v2.0.0", v2)
+
+	want, out, err := place(t, a, home, root1, m1)
+	if err != nil || out.Placed || out.Path != filepath.Join(home, "releases/v1.0.0") {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	if len(want.Indexes) != 9 || out.Sent != 9 {
+		t.Errorf("asked for %d files and got %d, want 9: one for each content", len(want.Indexes), out.Sent)
+	}
+	v, err := a.PlaceVerify(t.Context(), node.VerifyIn{Home: home, Release: "v1.0.0"}, nil)
+	if err != nil || len(v.Differences) > 0 {
+		t.Errorf("verify: %v, %v", v.Differences, err)
+	}
+	if link, err := os.Readlink(filepath.Join(out.Path, "log")); err != nil || link != "/var/log/shared" {
+		t.Errorf("log is %q, %v", link, err)
+	}
+
+	want, out, err = place(t, a, home, root2, m2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, i := range want.Indexes {
+		names = append(names, m2.Files[i].Path)
+	}
+	if diff := cmp.Diff([]string{"app/new.rb", "public/packs/.vite/manifest.json", "public/packs/b-222.js", "public/packs/sw.js", "tmp/cache/boot"}, without(names, "log/.keep")); diff != "" {
+		t.Errorf("asked for other files than the new ones:\n%s", diff)
+	}
+	if out.Linked == 0 || nlink(t, filepath.Join(out.Path, "app/moved.rb")) < 2 {
+		t.Errorf("unchanged files are not linked: %+v", out)
+	}
+
+	_, out, err = place(t, a, home, root2, m2)
+	if err != nil || !out.Placed {
+		t.Errorf("placing again: %+v, %v", out, err)
+	}
+}
+
+func without(names []string, not string) []string {
+	var out []string
+	for _, n := range names {
+		if n != not {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func nlink(t *testing.T, path string) uint64 {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint64(fi.Sys().(*syscall.Stat_t).Nlink) //nolint:unconvert // its type differs by architecture
+}
+
+func TestAHarmedFileOfAnotherReleaseIsNotUsed(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root1, m1 := build(t, "v1.0.0", v1)
+	if _, _, err := place(t, a, home, root1, m1); err != nil {
+		t.Fatal(err)
+	}
+	harmed := filepath.Join(home, "releases/v1.0.0/bin/rails")
+	if err := os.WriteFile(harmed, []byte("#!evil"), 0o755); err != nil { //nolint:gosec // as it was
+		t.Fatal(err)
+	}
+	root2, m2 := build(t, "v2.0.0", v2)
+	if _, _, err := place(t, a, home, root2, m2); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(home, "releases/v2.0.0/bin/rails")); err != nil || string(b) != "#!ruby" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	v, err := a.PlaceVerify(t.Context(), node.VerifyIn{Home: home, Release: "v1.0.0"}, nil)
+	if err != nil || len(v.Differences) != 1 || v.Differences[0].Path != "bin/rails" {
+		t.Errorf("verify found %v, %v", v.Differences, err)
+	}
+	// It is mended by placing it again, since it is not in use.
+	if _, out, err := place(t, a, home, root1, m1); err != nil || out.Placed {
+		t.Errorf("placing again: %+v, %v", out, err)
+	}
+}
+
+func TestAPackThatIsCutOrDamagedLeavesNothing(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	root, m := build(t, "v1.0.0", v1)
+	var whole bytes.Buffer
+	var indexes []int
+	for i, e := range m.Files {
+		if e.Regular() {
+			indexes = append(indexes, i)
+		}
+	}
+	if _, err := a.Pack(t.Context(), packIn(t, root, m, indexes), &whole, nil); err != nil {
+		t.Fatal(err)
+	}
+	var few bytes.Buffer
+	if _, err := a.Pack(t.Context(), packIn(t, root, m, indexes[1:]), &few, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, pack := range map[string][]byte{
+		"cut":             whole.Bytes()[:whole.Len()/2],
+		"empty":           nil,
+		"lacking a file":  few.Bytes(),
+		"no pack at all":  []byte("hello"),
+		"damaged content": flipped(whole.Bytes()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			if err := os.Mkdir(filepath.Join(home, "releases"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			_, err := a.PlacePut(t.Context(), putIn(home, m), bytes.NewReader(pack), nil)
+			if !errors.Is(err, node.ErrPayload) {
+				t.Errorf("got %v, want ErrPayload", err)
+			}
+			left, err := os.ReadDir(filepath.Join(home, "releases"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func flipped(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 0x40
+	return b
+}
+
+func TestAReleaseBuiltAgainIsNotPackedUnderItsOldManifest(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	root, m := build(t, "v1.0.0", v1)
+	in := packIn(t, root, m, []int{0})
+	m.Commit = "another"
+	if err := m.Write(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Pack(t.Context(), in, &bytes.Buffer{}, nil); !errors.Is(err, node.ErrPayload) {
+		t.Errorf("got %v, want ErrPayload", err)
+	}
+}
+
+func TestTheLiveReleaseIsNotReplaced(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root1, m1 := build(t, "v1.0.0", v1)
+	if _, _, err := place(t, a, home, root1, m1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "v1.0.0"}); err != nil {
+		t.Fatal(err)
+	}
+	m1.Commit = "another"
+	if err := m1.Write(root1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := place(t, a, home, root1, m1); !errors.Is(err, node.ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+}
+
+func TestAFullDiskIsToldAndLeavesNoHalfRelease(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("only root can mount a small disk: the error's code is tested elsewhere")
+		return
+	}
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	if err := syscall.Mount("tmpfs", home, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(home, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	root, m := build(t, "v1.0.0", map[string]string{"big": strings.Repeat("0123456789abcdef", 16<<10)})
+	if err := os.Mkdir(filepath.Join(home, "releases"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := place(t, a, home, root, m); !errors.Is(err, node.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(home, "releases")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestAManifestThatLeavesItsReleaseIsRefused(t *testing.T) {
+	for _, path := range []string{"/etc/passwd", "../x", "a/../../x", "a//b", "", ".."} {
+		m := node.Manifest{Format: 1, Release: "v1.0.0", Files: []node.Entry{{Path: path, Dir: true}}}
+		if err := m.Check(); err == nil {
+			t.Errorf("path %q was accepted", path)
+		}
+	}
+	m := node.Manifest{Format: 1, Release: "v1.0.0", Files: []node.Entry{{Path: "a", Link: "/etc"}, {Path: "a/b", Dir: true}}}
+	if err := m.Check(); err == nil {
+		t.Error("a path below a link was accepted")
+	}
+	m = node.Manifest{Format: 2, Release: "v1.0.0"}
+	if err := m.Check(); err == nil {
+		t.Error("another format was accepted")
+	}
+}
+
+func TestBridgedAssetsAreAddedBothWaysAndNeverReplaceOrNameAManifest(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	for name, files := range map[string]map[string]string{"v1.0.0": v1, "v2.0.0": v2} {
+		root, m := build(t, name, files)
+		if _, _, err := place(t, a, home, root, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := node.BridgeIn{Home: home, From: "v1.0.0", To: "v2.0.0"}
+	out, err := a.Bridge(t.Context(), in)
+	if err != nil || out != (node.BridgeOut{ToFrom: 1, ToTo: 1}) {
+		t.Fatalf("got %+v, %v, want one file each way", out, err)
+	}
+	for file, want := range map[string]string{
+		"v1.0.0/public/packs/b-222.js": "js2", "v2.0.0/public/packs/a-111.js": "js1",
+		"v1.0.0/public/packs/sw.js": "sw1", "v2.0.0/public/packs/.vite/manifest.json": "m2",
+	} {
+		if b, err := os.ReadFile(filepath.Join(home, "releases", file)); err != nil || string(b) != want {
+			t.Errorf("%s is %q, %v, want %q", file, b, err, want)
+		}
+	}
+	if out, err := a.Bridge(t.Context(), in); err != nil || out != (node.BridgeOut{}) {
+		t.Errorf("the second time: %+v, %v", out, err)
+	}
+	v, err := a.PlaceVerify(t.Context(), node.VerifyIn{Home: home, Release: "v2.0.0"}, nil)
+	if err != nil || len(v.Differences) > 0 {
+		t.Errorf("bridged files count as differences: %v, %v", v.Differences, err)
+	}
+}
+
+func TestSwitchMovesLiveOnceAndOnlyToAReleaseThatIsThere(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	tree(t, home, map[string]string{"releases/v1.0.0/": "", "releases/v2.0.0/": ""})
+	for _, step := range []struct {
+		to   string
+		want node.SwitchOut
+	}{
+		{"v1.0.0", node.SwitchOut{New: "v1.0.0", Changed: true}},
+		{"v2.0.0", node.SwitchOut{Old: "v1.0.0", New: "v2.0.0", Changed: true}},
+		{"v2.0.0", node.SwitchOut{Old: "v2.0.0", New: "v2.0.0"}},
+	} {
+		got, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: step.to})
+		if err != nil || got != step.want {
+			t.Errorf("to %s: %+v, %v, want %+v", step.to, got, err, step.want)
+		}
+	}
+	if target, err := os.Readlink(filepath.Join(home, "live")); err != nil || target != "releases/v2.0.0" {
+		t.Errorf("live is %q, %v", target, err)
+	}
+	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "v3.0.0"}); !errors.Is(err, node.ErrNotFound) {
+		t.Errorf("a release that is not there: %v", err)
+	}
+	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "../../etc"}); err == nil {
+		t.Error("a path was taken for a release")
+	}
+}
+
+func TestPruneKeepsTheLiveReleaseAndOneThatAProcessWorksIn(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	tree(t, home, map[string]string{"releases/v1.0.0/f": "", "releases/v2.0.0/f": "", "releases/v3.0.0/": "", "releases/v4.0.0/": "", "live": "-> releases/v3.0.0"})
+	t.Chdir(filepath.Join(home, "releases/v2.0.0"))
+	out, err := a.Prune(t.Context(), node.PruneIn{Home: home, Keep: []string{"v4.0.0"}, Dry: true}, nil)
+	if err != nil || len(out.Removed) != 1 {
+		t.Fatalf("dry: %+v, %v", out, err)
+	}
+	out, err = a.Prune(t.Context(), node.PruneIn{Home: home, Keep: []string{"v4.0.0"}}, nil)
+	if err != nil || len(out.Removed) != 1 || out.Removed[0] != "v1.0.0" || out.Held["v3.0.0"] != "live" || !strings.Contains(out.Held["v2.0.0"], fmt.Sprint(os.Getpid())) {
+		t.Errorf("got %+v, %v", out, err)
+	}
+	left, err := os.ReadDir(filepath.Join(home, "releases"))
+	if err != nil || len(left) != 3 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestAPlacementThatIsEndedLeavesNothingAndCanBeRepeated(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root, m := build(t, "v1.0.0", v1)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := a.PlacePut(ctx, putIn(home, m), readerFunc(func([]byte) (int, error) {
+		cancel()
+		return 0, context.Canceled
+	}), nil)
+	if err == nil {
+		t.Fatal("an ended placement succeeded")
+	}
+	if _, _, err := place(t, a, home, root, m); err != nil {
+		t.Errorf("repeated: %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
