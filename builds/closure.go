@@ -21,30 +21,53 @@ var packManifests = []string{"public/packs/.vite/manifest.json", "public/packs/.
 
 // asset is a file that a manifest names.
 type asset struct {
-	path      string // below public/packs
+	path      string // below public
 	integrity string // "sha384-…", or empty
 }
 
-// checkPacks holds the manifests of built assets to the files: every file named
+// checkAssets holds the manifests of built assets to the files: every file named
 // is there, and has the checksum where the manifest gives one. A page that names
 // a file that is not there is broken while every health check passes.
-func checkPacks(dir string) (int, error) {
+func checkAssets(dir string) (int, error) {
 	var named []asset
 	found := false
-	for _, m := range packManifests {
-		b, err := os.ReadFile(filepath.Join(dir, m))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	read := func(files []string, below string, parse func([]byte) ([]asset, error)) error {
+		for _, m := range files {
+			b, err := os.ReadFile(filepath.Join(dir, m))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("cannot read %s: %w", m, err)
+			}
+			assets, err := parse(b)
+			if err != nil {
+				return fmt.Errorf("cannot read %s: %w", m, err)
+			}
+			for _, a := range assets {
+				if !filepath.IsLocal(a.path) {
+					return fmt.Errorf("%s names %q, which leads out of %s", m, a.path, below)
+				}
+				a.path = path.Join(below, a.path)
+				named = append(named, a)
+			}
+			found = found || below == "packs"
 		}
-		if err != nil {
-			return 0, fmt.Errorf("cannot read %s: %w", m, err)
-		}
-		found = true
-		assets, err := parsePacks(b)
-		if err != nil {
-			return 0, fmt.Errorf("cannot read %s: %w", m, err)
-		}
-		named = append(named, assets...)
+		return nil
+	}
+	sprockets, err := filepath.Glob(filepath.Join(dir, "public/assets/.sprockets-manifest-*.json"))
+	if err != nil {
+		return 0, fmt.Errorf("cannot look for manifests of assets: %w", err)
+	}
+	for i, s := range sprockets {
+		sprockets[i] = strings.TrimPrefix(s, dir+"/")
+	}
+	if err := errors.Join(
+		read(packManifests, "packs", parsePacks),
+		read([]string{"public/assets/.manifest.json"}, "assets", parsePropshaft),
+		read(sprockets, "assets", parseSprockets),
+	); err != nil {
+		return 0, err
 	}
 	if !found {
 		return 0, fmt.Errorf("the build left no manifest of assets (%s)", strings.Join(packManifests, ", "))
@@ -54,11 +77,7 @@ func checkPacks(dir string) (int, error) {
 	}
 	var wrong []string
 	for _, a := range named {
-		if !filepath.IsLocal(a.path) {
-			wrong = append(wrong, a.path+" (leads out of public/packs)")
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, "public/packs", a.path))
+		b, err := os.ReadFile(filepath.Join(dir, "public", a.path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			wrong = append(wrong, a.path+" (missing)")
@@ -132,6 +151,50 @@ func parsePacks(b []byte) ([]asset, error) {
 				out = append(out, asset{path: below(f)})
 			}
 		}
+	}
+	return out, nil
+}
+
+// parsePropshaft reads Propshaft's: a name to its hashed file, or to
+// {digested_path, integrity} since Propshaft 1.2.
+func parsePropshaft(b []byte) ([]asset, error) {
+	var entries map[string]json.RawMessage
+	if err := json.Unmarshal(b, &entries); err != nil {
+		return nil, err
+	}
+	var out []asset
+	for name, raw := range entries {
+		var plain string
+		if json.Unmarshal(raw, &plain) == nil {
+			out = append(out, asset{path: plain})
+			continue
+		}
+		var e struct {
+			Path      string `json:"digested_path"`
+			Integrity string `json:"integrity"`
+		}
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if e.Path == "" {
+			return nil, fmt.Errorf("%s names no file", name)
+		}
+		out = append(out, asset{path: e.Path, integrity: e.Integrity})
+	}
+	return out, nil
+}
+
+// parseSprockets reads that of releases before 4.4.
+func parseSprockets(b []byte) ([]asset, error) {
+	var m struct {
+		Assets map[string]string `json:"assets"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	var out []asset
+	for _, file := range m.Assets {
+		out = append(out, asset{path: file})
 	}
 	return out, nil
 }

@@ -129,7 +129,7 @@ func verify(ctx context.Context, in VerifyIn) (VerifyOut, error) {
 	if err != nil {
 		return VerifyOut{}, fmt.Errorf("the build changed the source: %w", err)
 	}
-	n, err := checkPacks(dir)
+	n, err := checkAssets(dir)
 	if err != nil {
 		return VerifyOut{}, err
 	}

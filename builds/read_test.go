@@ -81,7 +81,7 @@ func tree(changes map[string]string) builds.Tree {
 		"streaming/package.json":  `{"name":"@mastodon/streaming"}`,
 		"Gemfile.lock": "GIT\n  remote: https://github.com/mastodon/webpush.git\n  revision: 9631ac63045cfabddacc69fc06e919b4c13eb913\n  ref: 9631ac6\n  specs:\n    webpush (1.1.0)\n      hkdf (~> 1.0)\n\n" +
 			"GEM\n  remote: https://rubygems.org/\n  specs:\n    puma (7.2.1)\n\nPLATFORMS\n  ruby\n\nDEPENDENCIES\n  puma\n  webpush!\n\nRUBY VERSION\n   ruby 3.4.1p0\n\nBUNDLED WITH\n  2.7.2\n",
-		"config/sidekiq.yml": "---\n:concurrency: 5\n:queues:\n  - [default, 8]\n  - [push, 6]\n  - [pull] # comment\n  - mailers\n  - - fasp\n    - 3\n\n:scheduler:\n  :schedule:\n    vacuum:\n      cron: '<%= Random.rand(0..59) %> * * * *'\n      queue: scheduler\n",
+		"config/sidekiq.yml":                          "---\n:concurrency: 5\n:queues:\n  - [default, 8]\n  - [push, 6]\n  - [pull] # comment\n  - mailers\n  - - fasp\n    - 3\n\n:scheduler:\n  :schedule:\n    vacuum:\n      cron: '<%= Random.rand(0..59) %> * * * *'\n      queue: scheduler\n",
 		"app/workers/activitypub/delivery_worker.rb":  "# frozen_string_literal: true\n\nclass ActivityPub::DeliveryWorker\n  include Sidekiq::Worker\n  class Oops < StandardError; end\nend\n",
 		"app/workers/fasp/announce_worker.rb":         "module Fasp\n  class AnnounceWorker < Fasp::BaseWorker\n    def perform; end\n  end\nend\n",
 		"app/workers/concerns/exponential_backoff.rb": "module ExponentialBackoff\n  extend ActiveSupport::Concern\nend\n",

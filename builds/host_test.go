@@ -1,0 +1,282 @@
+package builds_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/node"
+)
+
+// host is a builder host in this process: the real verbs over a folder, jobs as
+// plain processes, and what a test wants to go wrong.
+type host struct {
+	t *testing.T
+	// memory available, bytes.
+	memory int64
+	// running are units that an earlier build left.
+	running map[string]bool
+	// before is called before each verb; an error is the verb's answer.
+	before func(verb string) error
+
+	jobs    map[string]node.Job
+	logs    map[string]string
+	started []node.JobIn
+	stopped []string
+}
+
+func (h *host) Call(ctx context.Context, verb string, in any, payload io.Reader, out any, say func(string)) error {
+	if h.before != nil {
+		if err := h.before(verb); err != nil {
+			return err
+		}
+	}
+	if say == nil {
+		say = func(string) {}
+	}
+	res, err := h.answer(ctx, verb, in, payload, say)
+	if err != nil {
+		return &node.Error{Host: "uhura", Verb: verb, Code: node.CodeFailed, Text: err.Error()}
+	}
+	if out == nil {
+		return nil
+	}
+	b, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+func (h *host) answer(ctx context.Context, verb string, in any, payload io.Reader, say func(string)) (any, error) {
+	switch verb {
+	case "facts":
+		f := node.Facts{MemoryAvailable: h.memory}
+		for _, p := range in.(node.FactsIn).Paths {
+			f.Disks = append(f.Disks, node.Disk{Path: p, Free: 10 << 30})
+		}
+		f.Commands = make([]node.CommandFact, len(in.(node.FactsIn).Commands))
+		return f, nil
+	case "job.status":
+		unit := in.(node.UnitIn).Unit
+		if h.running[unit] {
+			return node.Job{Unit: unit, State: node.JobRunning}, nil
+		}
+		if j, ok := h.jobs[unit]; ok {
+			return j, nil
+		}
+		return node.Job{Unit: unit, State: node.JobNone}, nil
+	case "units":
+		h.stopped = append(h.stopped, in.(node.UnitsIn).Units...)
+		for _, u := range in.(node.UnitsIn).Units {
+			delete(h.running, u)
+		}
+		return node.UnitsOut{}, nil
+	case "job.start":
+		return h.start(ctx, in.(node.JobIn)), nil
+	case "job.log":
+		q := in.(node.JobLogIn)
+		log := h.logs[q.Unit]
+		return node.JobLogOut{Data: []byte(log[q.Offset:]), Next: int64(len(log)), Size: int64(len(log))}, nil
+	}
+	for _, v := range builds.Verbs() {
+		if v.Name == verb {
+			b, err := json.Marshal(in)
+			if err != nil {
+				return nil, err
+			}
+			return v.Run(ctx, b, payload, say)
+		}
+	}
+	return nil, fmt.Errorf("no verb %s", verb)
+}
+
+func (h *host) start(ctx context.Context, in node.JobIn) node.Job {
+	h.started = append(h.started, in)
+	cmd := exec.CommandContext(ctx, in.Argv[0], in.Argv[1:]...)
+	cmd.Dir, cmd.Env = in.Dir, in.Env
+	out, err := cmd.CombinedOutput()
+	j := node.Job{Unit: in.Unit, State: node.JobDone, Result: "success", Code: cmd.ProcessState.ExitCode()}
+	if err != nil {
+		j.Result = "exit-code"
+	}
+	h.jobs[in.Unit], h.logs[in.Unit] = j, string(out)
+	return j
+}
+
+// world is all that a build touches, in temporary folders and on loopback.
+type world struct {
+	t        *testing.T
+	host     *host
+	upstream string // the repository's folder
+	registry *httptest.Server
+	builder  *builds.Builder
+	layout   builds.Layout
+	prefix   string
+	said     []string
+	// tarball and integrity are what the npm registry gives out.
+	tarball   []byte
+	integrity string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, upstream: filepath.Join(t.TempDir(), "up"), prefix: t.TempDir()}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.layout = builds.Layout{Home: t.TempDir(), User: me.Username, Cache: filepath.Join(t.TempDir(), "cache")}
+	w.host = &host{t: t, memory: 8 << 30, running: map[string]bool{}, jobs: map[string]node.Job{}, logs: map[string]string{}}
+
+	// Stand-ins for the runtimes: they leave what the real ones leave, and node
+	// "runs" yarn.js, which here is a shell script.
+	w.program("bundle", `case "$1" in
+install) mkdir -p vendor/bundle/ruby/3.3.0/cache vendor/bundle/ruby/3.3.0/gems/rack && echo gem > vendor/bundle/ruby/3.3.0/gems/rack/rack.rb && echo packed > vendor/bundle/ruby/3.3.0/cache/rack.gem; echo "Bundle complete!";;
+exec) mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt;;
+esac`)
+	w.program("ruby", "echo ruby")
+	w.program("node", `exec /bin/sh "$@"`)
+	w.pack(`#!/bin/sh
+mkdir -p node_modules/ws && env > node_modules/ws/env.txt
+`)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("/@yarnpkg/cli-dist", func(rw http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(rw, `{"versions":{"4.10.3":{"dist":{"integrity":%q}}}}`, w.integrity)
+	})
+	mux.HandleFunc("/@yarnpkg/cli-dist/-/cli-dist-4.10.3.tgz", func(rw http.ResponseWriter, _ *http.Request) {
+		if _, err := rw.Write(w.tarball); err != nil {
+			t.Error(err)
+		}
+	})
+	mux.HandleFunc("/versions", func(http.ResponseWriter, *http.Request) {})
+	w.registry = httptest.NewServer(mux)
+	t.Cleanup(w.registry.Close)
+
+	if err := os.Mkdir(w.upstream, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.git("init", "-q", "-b", "main")
+	seed := tree(nil)
+	for _, f := range seed.Files {
+		b, err := seed.Read(f.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write(f.Path, string(b))
+	}
+	w.write("log/.keep", "")
+	w.write("Gemfile.lock", "BUNDLED WITH\n  2.7.2\n")
+	w.tag("v4.5.15")
+	w.builder = &builds.Builder{Host: w.host, Name: "uhura", Upstream: "file://" + w.upstream, Poll: 1}
+	return w
+}
+
+func (w *world) write(path, text string) {
+	w.t.Helper()
+	full := filepath.Join(w.upstream, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) git(args ...string) {
+	w.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = w.upstream
+	cmd.Env = append(os.Environ(), "HOME="+w.upstream, "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=c", "GIT_COMMITTER_EMAIL=c@example.org")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (w *world) tag(name string) {
+	w.t.Helper()
+	w.git("add", "-A", "-f")
+	w.git("commit", "-q", "--allow-empty", "-m", name)
+	w.git("tag", "-f", "-a", "-m", name, name)
+}
+
+func (w *world) program(name, script string) {
+	w.t.Helper()
+	at := filepath.Join(w.prefix, "bin", name)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(at, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// pack makes the registry's package of yarn.
+func (w *world) pack(js string) {
+	w.t.Helper()
+	var buf bytes.Buffer
+	zw := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(zw)
+	if err := tw.WriteHeader(&tar.Header{Name: "package/bin/yarn.js", Mode: 0o644, Size: int64(len(js)), Typeflag: tar.TypeReg}); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := io.WriteString(tw, js); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := tw.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	sum := sha512.Sum512(buf.Bytes())
+	w.tarball, w.integrity = buf.Bytes(), "sha512-"+base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func (w *world) say(s string) { w.said = append(w.said, s) }
+
+func (w *world) heard(part string) bool {
+	return strings.Contains(strings.Join(w.said, "\n"), part)
+}
+
+// recipe resolves the tag as an operator's machine does.
+func (w *world) recipe() builds.Recipe {
+	w.t.Helper()
+	src, err := upstream.Open(git.Options{URL: "file://" + w.upstream, Dir: filepath.Join(w.t.TempDir(), "cache")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	rel, err := src.Tag(w.t.Context(), version(w.t, "v4.5.15"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return builds.Recipe{
+		Release: rel, Layout: w.layout, Mirrors: builds.Mirrors{Gems: w.registry.URL, NPM: w.registry.URL},
+		Toolchain: builds.Toolchain{
+			Ruby:    builds.Runtime{Version: "3.3.8", Pinned: "3.4.7", Prefix: w.prefix, Why: "a test"},
+			Node:    builds.Runtime{Version: "24.10.0", Pinned: "24.10", Prefix: w.prefix},
+			Bundler: "2.6.7", BundlerPinned: "2.7.2", Yarn: "4.10.3",
+		},
+	}
+}
+
+func (w *world) dir() string { return filepath.Join(w.layout.Home, "releases/v4.5.15") }
