@@ -70,9 +70,9 @@ func statusWord() *cli.Command {
 				return e.Encode(s)
 			}
 			t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "HOST\tADDRESS\tSTATE\tLINK\tDISK MIB\tMEMORY MIB\tFAILED UNITS")
+			fmt.Fprintln(t, "HOST\tADDRESS\tSTATE\tLINK\tDISK MIB\tMEMORY MIB\tLIVE\tFAILED UNITS")
 			for _, h := range s.Hosts {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d\t%d\t%s\n", h.Name, h.Address, h.State, h.Link, h.DiskUsed, h.Disk, h.Memory, h.Failed)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d\t%d\t%s\t%s\n", h.Name, h.Address, h.State, h.Link, h.DiskUsed, h.Disk, h.Memory, h.Live, h.Failed)
 			}
 			return t.Flush()
 		},

@@ -134,7 +134,6 @@ func (l *Lab) Fill(_ context.Context, host string) error {
 		return fmt.Errorf("cannot fill the disk of %s: %w", host, err)
 	}
 	defer f.Close()
-	// Twice: what allocation itself needs is taken between counting and asking.
 	for chunk := int64(64 << 20); chunk >= 4096; {
 		info, err := f.Stat()
 		if err != nil {
@@ -170,12 +169,23 @@ func (l *Lab) Limit(ctx context.Context, host, rate string) error {
 		return err
 	}
 	for _, end := range ends(host) {
-		argv := []string{"tc", "-n", end[0], "qdisc", "replace", "dev", end[1], "root", "tbf", "rate", rate, "burst", "32k", "latency", "400ms"}
+		argv := []string{"tc", "-n", end[0], "qdisc", "replace", "dev", end[1], "root", "tbf", "rate", rate, "burst", burst(rate), "latency", "400ms"}
 		if _, err := run(ctx, argv...); err != nil {
 			return fmt.Errorf("cannot limit the link of %s to %s: %w", host, rate, err)
 		}
 	}
 	return nil
+}
+
+// burst is what a token bucket lets through at once. It must hold what a fast link
+// sends between two ticks of the kernel, and must not hide a slow link's rate.
+func burst(rate string) string {
+	for _, fast := range []string{"mbit", "mbps", "gbit", "gbps"} {
+		if strings.HasSuffix(strings.ToLower(rate), fast) {
+			return "256k"
+		}
+	}
+	return "16k"
 }
 
 // Unlimit takes the limit off.

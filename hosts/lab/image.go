@@ -83,14 +83,19 @@ func Image(ctx context.Context, cache string, say Say) (string, error) {
 	return path, nil
 }
 
-// apt is where Debian's packages come from.
-type apt struct{ main, security string }
+// apt is where Debian's packages come from. keyring is who vouches for them where
+// the machine's own apt does not know Debian; empty to leave it to that apt.
+type apt struct{ main, security, keyring string }
 
 // lines are the sources for the new root.
 func (a apt) lines() []string {
-	out := []string{fmt.Sprintf("deb %s %s main", a.main, suite)}
+	options := ""
+	if a.keyring != "" {
+		options = "[signed-by=" + a.keyring + "] "
+	}
+	out := []string{fmt.Sprintf("deb %s%s %s main", options, a.main, suite)}
 	if a.security != "" {
-		out = append(out, fmt.Sprintf("deb %s %s-security main", a.security, suite))
+		out = append(out, fmt.Sprintf("deb %s%s %s-security main", options, a.security, suite))
 	}
 	return out
 }
@@ -126,7 +131,7 @@ func aptSources(etc string) (apt, error) {
 		}
 	}
 	if a.main == "" {
-		a = apt{main: "http://deb.debian.org/debian", security: "http://deb.debian.org/debian-security"}
+		a = apt{"http://deb.debian.org/debian", "http://deb.debian.org/debian-security", debianKeys}
 	}
 	return a, nil
 }

@@ -13,24 +13,24 @@ func TestTheRootComesFromTheMachinesOwnDebianMirror(t *testing.T) {
 	}{
 		"one line each": {
 			map[string]string{"sources.list": "# deb http://old.example/debian buster main\ndeb [signed-by=/k.gpg] http://mirror.example/debian bookworm main\ndeb http://mirror.example/debian-security/ bookworm-security main\ndeb-src http://src.example/debian bookworm main\n"},
-			apt{"http://mirror.example/debian", "http://mirror.example/debian-security"},
+			apt{"http://mirror.example/debian", "http://mirror.example/debian-security", ""},
 		},
 		"stanzas": {
 			map[string]string{
 				"sources.list.d/debian.sources": "Types: deb\nURIs: https://mirror.example/debian/\nSuites: trixie\n\nTypes: deb\nURIs: https://sec.example/debian-security\n",
 				"sources.list.d/other.list":     "deb https://packages.example/apt stable main\n",
 			},
-			apt{"https://mirror.example/debian", "https://sec.example/debian-security"},
+			apt{"https://mirror.example/debian", "https://sec.example/debian-security", ""},
 		},
 		"a mirror without security": {
 			map[string]string{"sources.list": "deb http://mirror.example/debian trixie main\n"},
-			apt{"http://mirror.example/debian", ""},
+			apt{"http://mirror.example/debian", "", ""},
 		},
 		"ubuntu": {
 			map[string]string{"sources.list.d/ubuntu.sources": "URIs: http://archive.ubuntu.com/ubuntu/\n"},
-			apt{"http://deb.debian.org/debian", "http://deb.debian.org/debian-security"},
+			apt{"http://deb.debian.org/debian", "http://deb.debian.org/debian-security", debianKeys},
 		},
-		"nothing": {nil, apt{"http://deb.debian.org/debian", "http://deb.debian.org/debian-security"}},
+		"nothing": {nil, apt{"http://deb.debian.org/debian", "http://deb.debian.org/debian-security", debianKeys}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			etc := t.TempDir()
@@ -48,8 +48,12 @@ func TestTheRootComesFromTheMachinesOwnDebianMirror(t *testing.T) {
 }
 
 func TestLinesForAptNameTheHostsSuite(t *testing.T) {
-	got := apt{"http://m/debian", "http://m/debian-security"}.lines()
+	got := apt{"http://m/debian", "http://m/debian-security", ""}.lines()
 	if len(got) != 2 || got[0] != "deb http://m/debian trixie main" || got[1] != "deb http://m/debian-security trixie-security main" {
+		t.Errorf("got %q", got)
+	}
+	got = apt{"http://m/debian", "", "/k.gpg"}.lines()
+	if len(got) != 1 || got[0] != "deb [signed-by=/k.gpg] http://m/debian trixie main" {
 		t.Errorf("got %q", got)
 	}
 }

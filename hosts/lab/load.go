@@ -234,8 +234,8 @@ var (
 // page checks a page and remembers the hashed files that it names: they are asked
 // for from then on, also once another release serves.
 func (ld *Load) page(path string, b []byte) error {
-	if !bytes.Contains(b, []byte(`id="initial-state"`)) {
-		return fmt.Errorf("GET %s: a page without its initial state", path)
+	if !bytes.Contains(b, []byte("</html>")) || (path == "/" && !bytes.Contains(b, []byte(`id="initial-state"`))) {
+		return fmt.Errorf("GET %s: a page that is cut short or without its initial state", path)
 	}
 	ld.mu.Lock()
 	defer ld.mu.Unlock()

@@ -60,7 +60,7 @@ func TestAnEventTooYoungAtTheEndIsNotCounted(t *testing.T) {
 
 func TestEveryKindHasItsShareOnceAssetsAreKnown(t *testing.T) {
 	ld := testLoad()
-	if err := ld.page("/", []byte(`<script src="/packs/a-1.js"></script><link href="/packs/b-2.css"><script id="initial-state">{"meta":{"version":"4.5.0"}}</script>`)); err != nil {
+	if err := ld.page("/", []byte(`<script src="/packs/a-1.js"></script><link href="/packs/b-2.css"><script id="initial-state">{"meta":{"version":"4.5.0"}}</script></html>`)); err != nil {
 		t.Fatal(err)
 	}
 	seen, paths := map[string]int{}, map[string]bool{}

@@ -35,6 +35,8 @@ type HostStatus struct {
 	DiskUsed int    `json:"disk_used_mib"`
 	Memory   int    `json:"memory_mib"`
 	Failed   string `json:"failed_units"`
+	// Live is the release that a node's live link names.
+	Live string `json:"live,omitempty"`
 }
 
 // Status asks every host. A frozen or cut host is seen from outside.
@@ -78,6 +80,9 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 		}
 		h.DiskUsed = int((fs.Blocks - fs.Bfree) * uint64(fs.Bsize) >> 20)
 		h.Memory = memory(m.Name)
+		if to, err := os.Readlink(hostDir(m.Name, "root", "home/mastodon/live")); err == nil {
+			h.Live = filepath.Base(to)
+		}
 		s.Hosts = append(s.Hosts, h)
 	}
 	return s, nil
