@@ -24,6 +24,7 @@ const (
 	StopAsked    Kind = "stop-asked"    // Options.Stop was closed
 	LockTaken    Kind = "lock-taken"    // the lease is held; Text names its epoch
 	LockLate     Kind = "lock-late"     // a renewal failed and is tried again
+	LockRenewed  Kind = "lock-renewed"  // it was late and is renewed again
 	LockLost     Kind = "lock-lost"     // the lease is gone; the run stops where it stands
 	LockReleased Kind = "lock-released" // given back
 	RunEnded     Kind = "run-ended"     // Text is the Status

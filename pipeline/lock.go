@@ -149,6 +149,9 @@ func (h *Held) keep(ctx context.Context, began time.Time) {
 				late = a.err
 				h.tell(Event{Kind: LockLate, Text: "the lease could not be renewed, trying again", Err: late.Error()})
 			default:
+				if late != nil {
+					h.tell(Event{Kind: LockRenewed, Text: "the lease is renewed again"})
+				}
 				began, late = a.sent, nil
 			}
 		case <-tick:

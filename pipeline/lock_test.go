@@ -167,11 +167,14 @@ func TestARenewalThatSucceedsAfterFailuresKeepsTheLease(t *testing.T) {
 			}
 			return false, nil
 		}}
-		h, _ := hold(t, l)
+		h, seen := hold(t, l)
 		<-time.After(10 * time.Minute) // the bubble's time
 		synctest.Wait()
 		if h.Context.Err() != nil {
 			t.Errorf("lost: %v", context.Cause(h.Context))
+		}
+		if got := seen.kinds(); !strings.HasPrefix(got, "lock-taken lock-late lock-late lock-renewed lock-late") {
+			t.Errorf("events: %s", got)
 		}
 		if err := h.Release(t.Context()); err != nil {
 			t.Error(err)
