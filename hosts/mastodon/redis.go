@@ -47,7 +47,7 @@ func (e environ) redisOptions(prefix string) (*redis.Options, error) {
 		}
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 10*time.Second, 5*time.Second
-	o.PoolSize, o.MaxRetries = 2, 1
+	o.PoolSize, o.MaxRetries, o.DialerRetries = 2, 1, 1
 	// The plainest protocol: nothing is sent that an old server or a proxy before it
 	// would not know.
 	o.Protocol, o.DisableIdentity = 2, true
