@@ -24,9 +24,9 @@ func (d Deps) serves(ctx context.Context, n Node, release string) error {
 	return d.probe(ctx, n, release, mastodon.AllChecks())
 }
 
-// answers asks a web node whether it serves any release well enough that its
+// Answers asks a web node whether it serves any release well enough that its
 // peer may be taken out.
-func (d Deps) answers(ctx context.Context, n Node) error {
+func (d Deps) Answers(ctx context.Context, n Node) error {
 	return d.probe(ctx, n, "", []mastodon.CheckName{
 		mastodon.CheckHealth, mastodon.CheckPage, mastodon.CheckPacks, mastodon.CheckDatabase, mastodon.CheckStreaming,
 	})

@@ -340,3 +340,6 @@ func migrations(list []builds.Migration) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+// MigrationUnits are the units that migrations run as, for those who look for one at work.
+func MigrationUnits() []string { return []string{preUnit, postUnit} }

@@ -161,30 +161,14 @@ func (s rollSidekiq) quiet(ctx context.Context, units []string, say pipeline.Say
 	if _, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.KillUnits, Signal: "TSTP", Units: units}, nil); err != nil {
 		return fmt.Errorf("cannot quiet the workers on %s: %w", s.n.Name, err)
 	}
-	g := pipeline.Gate{
-		Name:   fmt.Sprintf("the workers on %s finish the jobs they have", s.n.Name),
-		Within: s.d.Waits.Idle,
-		Every:  500 * time.Millisecond,
-		Probe: func(ctx context.Context) error {
-			now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{})
-			if err != nil {
-				return err
-			}
-			busy := 0
-			for _, p := range now.On(s.n.Name) {
-				busy += max(p.Busy, len(p.Work))
-			}
-			if busy > 0 {
-				return fmt.Errorf("%d jobs at work", busy)
-			}
-			return nil
-		},
+	idle, err := mastodon.WaitIdle(ctx, s.n.Agent, mastodon.IdleOptions{
+		Layout: s.d.Layout, Hostname: s.n.Name, Within: s.d.Waits.Idle, Every: 500 * time.Millisecond,
+	}, sayer(s.n, say))
+	if err != nil {
+		return err
 	}
-	if err := pipeline.Await(ctx, g, say); err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		say("%v; stopping all the same: Sidekiq puts unfinished jobs back into their queues", err)
+	if idle.Busy > 0 {
+		say("%d jobs on %s outlast %s; stopping all the same: Sidekiq puts back what it cannot finish", idle.Busy, s.n.Name, s.d.Waits.Idle)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (s rollWeb) peerServes(ctx context.Context) error {
 	for _, peer := range s.d.webs().But(s.n.Name) {
 		err := s.d.inRotation(ctx, peer)
 		if err == nil {
-			err = s.d.answers(ctx, peer)
+			err = s.d.Answers(ctx, peer)
 		}
 		if err == nil {
 			return nil
@@ -58,7 +58,7 @@ func (s rollWeb) Run(ctx context.Context, say pipeline.Say) error {
 // release in rotation is left alone.
 func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 	old := s.f.From.Version.String()
-	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.answers(ctx, s.n) == nil {
+	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.Answers(ctx, s.n) == nil {
 		say("%s serves %s: nothing to take back", s.n.Name, old)
 		return nil
 	}
@@ -101,7 +101,7 @@ func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, s
 
 func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) error {
 	// A node that serves nobody is missed by nobody: only one that answers needs a peer.
-	if s.d.answers(ctx, s.n) == nil && s.d.inRotation(ctx, s.n) == nil {
+	if s.d.Answers(ctx, s.n) == nil && s.d.inRotation(ctx, s.n) == nil {
 		if err := s.peerServes(ctx); err != nil {
 			return fmt.Errorf("cannot take %s out: %w", s.n.Name, err)
 		}

@@ -50,7 +50,12 @@ type usageError struct{ text string }
 func (e *usageError) Error() string { return e.text }
 
 func app() *cli.App {
-	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord(), deployWord()}
+	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord(), deployWord(), demoWord()}
+	words = append(append(words, faultWords()...), hiddenWords()...)
+	wrong := func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+	for _, w := range words {
+		w.OnUsageError = wrong
+	}
 	return &cli.App{
 		Name:            "lab",
 		Usage:           "a small fleet of real hosts on this machine, to upgrade and to break",
@@ -60,9 +65,9 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "cache", Usage: "`DIRECTORY` kept between labs (default: " + lab.DefaultCache() + ")"},
 			&cli.StringFlag{Name: "files", Usage: "`DIRECTORY` of host files (default: testdata/lab here or above)"},
 		},
-		Commands:       append(append(words, faultWords()...), hiddenWords()...),
+		Commands:       words,
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} },
+		OnUsageError:   wrong,
 	}
 }
 

@@ -16,37 +16,58 @@ func upWord() *cli.Command {
 		Name: "up", Usage: "boot the fleet",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in"},
-			&cli.StringFlag{Name: "release", Usage: "first release, whose unit files the nodes get (`TAG`)"},
+			&cli.StringFlag{Name: "release", Value: demoPath[0], Usage: "first release (`TAG`)"},
+			&cli.BoolFlag{Name: "bare", Usage: "only the hosts: no release is built, placed and started"},
+			refitFlag(),
 			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
 			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
 		},
 		Action: func(c *cli.Context) error {
 			tell := say()
-			if err := lab.Install(c.Context, tell); err != nil {
+			o, err := options(c, tell)
+			if err != nil {
 				return err
 			}
-			if err := lab.Missing(lab.Check(c.Context, c.String("cache"))); err != nil {
+			l, err := lab.Up(c.Context, o)
+			if err != nil || c.Bool("bare") {
 				return err
 			}
-			files := c.String("files")
-			if files == "" {
-				var err error
-				if files, err = lab.FindFiles(); err != nil {
-					return err
-				}
-			}
-			o := lab.Options{
-				Dir: c.String("dir"), Cache: c.String("cache"), Files: files, App: c.String("app"), Release: c.String("release"),
-				Gems: standinGems, GemRegistry: c.String("gems"), NpmOverlay: c.String("npm-overlay"), Say: tell,
-			}
-			if o.App == "" {
-				o.Prepare = prepareStandin(o.Cache, files, tell)
-				if o.Release == "" {
-					o.Release = "v4.5.0"
-				}
-			}
-			_, err := lab.Up(c.Context, o)
-			return err
+			return deploy(c.Context, l, c.String("refit"), tell)
 		},
 	}
+}
+
+// options are those of a fleet: the stand-in's, unless --app names another application.
+func options(c *cli.Context, tell lab.Say) (lab.Options, error) {
+	o, err := standinOptions(c, c.String("release"), tell)
+	if err != nil {
+		return o, err
+	}
+	o.GemRegistry, o.NpmOverlay = c.String("gems"), c.String("npm-overlay")
+	if app := c.String("app"); app != "" {
+		o.App, o.Prepare = app, nil
+	}
+	return o, nil
+}
+
+// standinOptions are those of a fleet that runs the stand-in, after seeing to it
+// that this machine can raise one.
+func standinOptions(c *cli.Context, release string, tell lab.Say) (lab.Options, error) {
+	if err := lab.Install(c.Context, tell); err != nil {
+		return lab.Options{}, err
+	}
+	if err := lab.Missing(lab.Check(c.Context, c.String("cache"))); err != nil {
+		return lab.Options{}, err
+	}
+	files := c.String("files")
+	if files == "" {
+		var err error
+		if files, err = lab.FindFiles(); err != nil {
+			return lab.Options{}, err
+		}
+	}
+	return lab.Options{
+		Dir: c.String("dir"), Cache: c.String("cache"), Files: files, Release: release, Gems: standinGems, Say: tell,
+		Prepare: prepareStandin(c.String("cache"), files, tell),
+	}, nil
 }

@@ -26,7 +26,7 @@ var doors = map[string][]string{
 	"github.com/goccy/go-yaml":              {"cmd/refit", "builds", "hosts/lab"},
 	"github.com/klauspost/compress":         {"hosts/node"},
 	"github.com/charmbracelet":              {"pipeline/report"},
-	"github.com/Masterminds/semver":         {"builds"},
+	"github.com/Masterminds/semver":         {"builds", "builds/toolchain"},
 	"github.com/cenkalti/backoff":           {"hosts/ssh", "hosts/lab", "builds/upstream"},
 	"github.com/hashicorp/go-retryablehttp": {"hosts/github"},
 }

@@ -208,13 +208,13 @@ func parseConfig(path string, text []byte) (config, error) {
 	c := defaults()
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return config{}, &configError{path, []string{yaml.FormatError(err, false, false)}}
+		return config{}, &configError{path, []string{yamlError(path, err)}}
 	}
 	if len(file.Docs) != 1 {
 		return config{}, &configError{path, []string{fmt.Sprintf("holds %d documents; refit reads exactly one", len(file.Docs))}}
 	}
 	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
-		return config{}, &configError{path, []string{yaml.FormatError(err, false, false)}}
+		return config{}, &configError{path, []string{yamlError(path, err)}}
 	}
 	w := &wrongs{path: path, file: file}
 	c.check(w)
@@ -222,6 +222,15 @@ func parseConfig(path string, text []byte) (config, error) {
 		return config{}, &configError{path, w.sorted()}
 	}
 	return c, nil
+}
+
+// yamlError says where the file is wrong and shows the place. Nothing in the file
+// is secret.
+func yamlError(path string, err error) string {
+	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
+		return fmt.Sprintf("%s:%d: %s", path, e.GetToken().Position.Line, yaml.FormatError(err, false, true))
+	}
+	return err.Error()
 }
 
 // wrongs gathers what is wrong, each with the line of the field it names.

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/stages"
+)
+
+func buildCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "build",
+		Usage: "build a release on the builder, from its unmodified tag",
+		Flags: []cli.Flag{configFlag(), toFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			command := "build --to " + c.String("to")
+			x, err := open(c.String("config"), newRun(), command, s.progress())
+			if err != nil {
+				return err
+			}
+			defer closing(x, s)
+			version, err := builds.ParseVersion(c.String("to"))
+			if err != nil {
+				return exitWith(exitUsage, fmt.Errorf("--to %w", err))
+			}
+			f, _, refused, err := x.deps.Survey(ctx, x.request(version, true), s.progress())
+			if err != nil {
+				return surveyError(err)
+			}
+			p := planned{facts: f, refused: refused}
+			if err := p.refusal(); err != nil {
+				return err
+			}
+			plan := stages.Place(x.keeper.Run, x.deps, f)
+			plan.Kind, plan.Steps = "build", plan.Steps[:1]
+			return x.execute(ctx, s, execution{plan: plan, facts: f, stop: stop, json: c.Bool("json"), why: command})
+		},
+	}
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report"
+	"vmst.io/refit/stages"
+)
+
+// execution is a plan to be run under the lease.
+type execution struct {
+	plan  pipeline.Plan
+	facts *stages.Facts
+	// journal of a run to go on with; nil for a new one.
+	journal *pipeline.Journal
+	// back: take the run back instead of going on with it.
+	back bool
+	stop <-chan struct{}
+	json bool
+	// why is what others read who find the lease held.
+	why string
+}
+
+// execute takes the lease, fences every host, runs the plan and reports.
+func (x *session) execute(ctx context.Context, s streams, e execution) error {
+	watch, end, err := x.observers(ctx, s, e)
+	if err != nil {
+		return err
+	}
+	res, err := x.underLease(ctx, e, watch)
+	if cerr := end(); cerr != nil {
+		s.progress()("closing the live view: %v", cerr)
+	}
+	if err != nil {
+		return err
+	}
+	return x.report(ctx, s, e, res)
+}
+
+func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Observer) (pipeline.Result, error) {
+	held, err := pipeline.Hold(ctx, x.keeper, e.why, pipeline.HoldOptions{Watch: watch, Run: e.plan.ID})
+	if err != nil {
+		return pipeline.Result{}, lockError(err)
+	}
+	shelf, err := x.shelf()
+	if err == nil {
+		err = x.raiseFences(held.Context, x.keeper.Me.String()+", run "+e.plan.ID)
+	}
+	if err != nil {
+		return pipeline.Result{}, errors.Join(exitWith(exitRefused, fmt.Errorf("cannot fence every host, and a host that cannot be reached refuses the run: %w\nnothing was touched", err)), release(ctx, held))
+	}
+	j := e.journal
+	if j == nil {
+		j = pipeline.NewJournal(e.plan, shelf, held.Epoch, time.Now())
+	} else if err := j.Adopt(shelf, held.Epoch); err != nil {
+		return pipeline.Result{}, errors.Join(exitWith(exitPerson, err), release(ctx, held))
+	}
+	run := pipeline.Execute
+	if e.back {
+		run = pipeline.Unwind
+	}
+	res := run(held.Context, e.plan, j, pipeline.Options{Stop: e.stop, Watch: watch})
+	if err := release(ctx, held); err != nil {
+		x.say("%v; it ends by itself after %s", err, held.TTL)
+	}
+	return res, nil
+}
+
+func release(ctx context.Context, held *pipeline.Held) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	return held.Release(ctx)
+}
+
+func lockError(err error) error {
+	if _, ok := errors.AsType[*keeper.HeldError](err); ok {
+		return exitWith(exitLocked, fmt.Errorf("%w\nwait for it, or if it is dead: refit unlock", err))
+	}
+	if errors.Is(err, hosts.ErrAuth) || errors.Is(err, hosts.ErrHostKey) {
+		return exitWith(exitAuth, err)
+	}
+	return exitWith(exitRefused, fmt.Errorf("%w\nnothing was touched", err))
+}
+
+// observers chooses how the run is shown: live on a terminal, in lines elsewhere.
+func (x *session) observers(ctx context.Context, s streams, e execution) (pipeline.Observer, func() error, error) {
+	none := func() error { return nil }
+	if f, ok := s.err.(*os.File); ok && isTerminal(f) && os.Getenv("CI") == "" {
+		var steps []string
+		for _, step := range e.plan.Steps {
+			steps = append(steps, step.Name())
+		}
+		t, err := report.NewTerminal(f, report.TerminalOptions{
+			Title: fmt.Sprintf("%s: %s %s → %s", x.config.Fleet, e.plan.Kind, e.plan.From, e.plan.To),
+			Hosts: x.standing(ctx), Steps: steps,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return pipeline.Watch(t), t.Close, nil
+	}
+	return pipeline.Watch(report.NewLines(s.err, report.LinesOptions{})), none, nil
+}
+
+// standing asks every host of the application where it stands.
+func (x *session) standing(ctx context.Context) []report.HostRow {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	rows := make([]report.HostRow, len(x.deps.Fleet))
+	var wg sync.WaitGroup
+	for i, n := range x.deps.Fleet {
+		rows[i] = report.HostRow{Name: n.Name, Roles: roles(n)}
+		wg.Go(func() { rows[i].State, rows[i].Release = x.stateOf(ctx, n) })
+	}
+	wg.Wait()
+	return rows
+}
+
+func roles(n stages.Node) string {
+	var out []string
+	for _, r := range n.Roles {
+		out = append(out, string(r))
+	}
+	return strings.Join(out, ", ")
+}
+
+// stateOf is a host's state in a word or two, and the release that its link names.
+func (x *session) stateOf(ctx context.Context, n stages.Node) (state, release string) {
+	f, err := n.Agent.Facts(ctx, node.FactsIn{Home: x.deps.Layout.Home, Units: n.Units()})
+	switch {
+	case errors.Is(err, hosts.ErrSilent):
+		return "silent", ""
+	case err != nil:
+		return "unreachable", ""
+	case !n.Has(hosts.Web) && !n.Has(hosts.Sidekiq):
+		return "up", ""
+	}
+	var faults []string
+	for _, u := range f.Units {
+		switch {
+		case !u.Running():
+			faults = append(faults, u.Name+" "+u.Active)
+		case u.Release != f.Live:
+			faults = append(faults, u.Name+" still runs "+u.Release)
+		}
+	}
+	if len(faults) > 0 {
+		return strings.Join(faults, ", "), f.Live
+	}
+	return "running", f.Live
+}
+
+// report says how the run ended and what comes next, and gives the exit code.
+func (x *session) report(ctx context.Context, s streams, e execution, res pipeline.Result) error {
+	code := codeOf(res, e.facts)
+	var remains []string
+	if code != exitDone || e.back {
+		for _, m := range e.facts.Applied {
+			remains = append(remains, "migration "+m.Version+" "+m.Name)
+		}
+	}
+	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: x.standing(ctx), Remains: remains, Next: res.Next, Notes: notes(e, res)})
+	if e.json {
+		if err := r.JSON(s.out); err != nil {
+			return err
+		}
+	}
+	if err := r.Text(s.err); err != nil {
+		return err
+	}
+	if code == exitDone {
+		return nil
+	}
+	return exitWith(code, silent{})
+}
+
+// silent is the error of a run whose report has said all.
+type silent struct{}
+
+func (silent) Error() string { return "" }
+
+// notes are what a run that went well leaves for people to know.
+func notes(e execution, res pipeline.Result) []string {
+	if res.Status != pipeline.Done {
+		return nil
+	}
+	var out []string
+	if e.facts.Search != "" {
+		out = append(out, "search: "+e.facts.Search)
+	}
+	return append(out, e.facts.Said...)
+}
+
+// codeOf maps how a run ended to the exit code. A pre-migration that was applied
+// counts as touched: the schema is not what it was.
+func codeOf(res pipeline.Result, f *stages.Facts) int {
+	touched := res.Touched || len(f.Applied) > 0
+	switch res.Status {
+	case pipeline.Done:
+		return exitDone
+	case pipeline.Undone:
+		switch {
+		case res.Asked:
+			return exitDone
+		case touched:
+			return exitUndone
+		}
+		return exitFailed
+	case pipeline.Refused:
+		return exitRefused
+	case pipeline.Stopped, pipeline.Interrupted:
+		return exitInterrupted
+	case pipeline.LostJournal:
+		if !touched {
+			return exitFailed
+		}
+	}
+	return exitPerson
+}
+
+// latest is the newest upgrade's journal, from the keeper; nil if there never was one.
+func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
+	entries, err := x.keeper.List(ctx)
+	if err != nil {
+		return nil, lockError(err)
+	}
+	for _, entry := range entries {
+		if entry.Damaged != "" {
+			return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s is damaged: %s", entry.ID, x.keeper.Name, entry.Damaged))
+		}
+		j, err := pipeline.LoadJournal(ctx, x.keeper, entry.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, exitWith(exitPerson, err)
+		}
+		if j.Kind == "upgrade" && j.Outcome != pipeline.Refused {
+			return j, nil
+		}
+	}
+	return nil, nil
+}
+
+// noneLeft refuses to begin while an earlier run stands half way.
+func (x *session) noneLeft(ctx context.Context) error {
+	j, err := x.latest(ctx)
+	if err != nil || j == nil || j.Finished() {
+		return err
+	}
+	if !j.Touched() && j.Outcome != "" {
+		return nil
+	}
+	return refuse("run %s (%s → %s) was left half way: %s. Go on with `refit resume`, or back with `refit rollback`; `refit status` shows where every host stands", j.ID, j.From, j.To, standingOf(j))
+}
+
+// standingOf tells in words where a journal's run stands.
+func standingOf(j *pipeline.Journal) string {
+	if j.Outcome == pipeline.Done {
+		return "done"
+	}
+	var last string
+	for _, s := range j.Progress() {
+		if s.State != pipeline.Pending {
+			last = fmt.Sprintf("%s is %s", s.Name, s.State)
+		}
+	}
+	if last == "" {
+		last = "nothing had begun"
+	}
+	if j.Direction == pipeline.Backward {
+		last += ", on the way back"
+	}
+	if j.State != "" {
+		last += "; " + j.State
+	}
+	return last
+}
+
+// expand makes the plan of a journal's run again, from its facts alone.
+func expand(j *pipeline.Journal, d stages.Deps, f *stages.Facts) pipeline.Plan {
+	return stages.Upgrade(j.ID, d, f)
+}
+
+// adopt makes this session part of an earlier run.
+func (x *session) adopt(run string) {
+	x.keeper.Run = run
+	for _, n := range x.deps.Fleet {
+		n.Agent.Run = run
+	}
+}
+
+// notice says what a signal did.
+func (s streams) notice(text string) { s.progress()("%s", text) }

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages"
+)
+
+func planCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "plan",
+		Usage: "show what an upgrade would do, and what stands against it; changes nothing",
+		Flags: []cli.Flag{configFlag(), toFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			say := s.progress()
+			x, err := open(c.String("config"), newRun(), "plan --to "+c.String("to"), say)
+			if err != nil {
+				return err
+			}
+			p, err := x.plan(c.Context, c.String("to"), say)
+			defer closing(x, s)
+			if errors.Is(err, stages.ErrNothingToDo) {
+				return s.nothingToDo(c.String("to"), c.Bool("json"))
+			}
+			if err != nil {
+				return err
+			}
+			if err := p.print(s.out, c.Bool("json")); err != nil {
+				return err
+			}
+			return p.refusal()
+		},
+	}
+}
+
+// progress is where a command says what it is doing, a line each.
+func (s streams) progress() pipeline.Say {
+	return func(format string, args ...any) { fmt.Fprintf(s.err, format+"\n", args...) }
+}
+
+// closing ends a session's connections; a host that hangs up badly is worth a line, no more.
+func closing(x *session, s streams) {
+	if err := x.Close(); err != nil {
+		fmt.Fprintf(s.err, "closing connections: %v\n", err)
+	}
+}
+
+func (s streams) nothingToDo(to string, asJSON bool) error {
+	if asJSON {
+		return printJSON(s.out, map[string]any{"schema": "refit.plan/v1", "to": to, "nothing_to_do": true})
+	}
+	_, err := fmt.Fprintf(s.out, "nothing to do: every node runs %s\n", to)
+	return err
+}
+
+// planned is a plan with what stands against it.
+type planned struct {
+	pipeline.Plan
+	facts   *stages.Facts
+	refused []string
+}
+
+// plan surveys the fleet and expands the table.
+func (x *session) plan(ctx context.Context, to string, say pipeline.Say) (*planned, error) {
+	version, err := builds.ParseVersion(to)
+	if err != nil {
+		return nil, exitWith(exitUsage, fmt.Errorf("--to %w", err))
+	}
+	f, _, refused, err := x.deps.Survey(ctx, x.request(version, false), say)
+	if err != nil {
+		return nil, surveyError(err)
+	}
+	p := &planned{facts: f, refused: refused}
+	if !f.From.Version.IsZero() {
+		p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
+	}
+	if len(refused) > 0 {
+		return p, nil
+	}
+	for _, step := range p.Steps {
+		if err := step.Check(ctx, say); err != nil {
+			p.refused = append(p.refused, fmt.Sprintf("%s: %v", step.Name(), err))
+		}
+	}
+	return p, nil
+}
+
+// surveyError gives what kept the survey from ending its exit code.
+func surveyError(err error) error {
+	switch {
+	case errors.Is(err, stages.ErrNothingToDo):
+		return err
+	case errors.Is(err, hosts.ErrAuth), errors.Is(err, hosts.ErrHostKey), errors.Is(err, git.ErrAuth), errors.Is(err, git.ErrHostKey):
+		return exitWith(exitAuth, fmt.Errorf("%w\nnothing was touched", err))
+	}
+	return exitWith(exitRefused, fmt.Errorf("%w\nnothing was touched", err))
+}
+
+// refusal is nil when nothing stands against the plan.
+func (p *planned) refusal() error {
+	if len(p.refused) == 0 {
+		return nil
+	}
+	return refuse("refused, nothing was touched:\n  - %s", strings.Join(p.refused, "\n  - "))
+}
+
+// planJSON is the plan for programs.
+type planJSON struct {
+	Schema  string     `json:"schema"` // "refit.plan/v1"
+	ID      string     `json:"id"`
+	From    string     `json:"from"`
+	To      string     `json:"to"`
+	Commit  string     `json:"commit"`
+	Tree    string     `json:"tree"`
+	Pre     []string   `json:"pre_migrations"`
+	Post    []string   `json:"post_migrations"`
+	First   string     `json:"rolled_first"`
+	Said    []string   `json:"said"`
+	Steps   []stepJSON `json:"steps"`
+	Refused []string   `json:"refused"`
+}
+
+type stepJSON struct {
+	Name   string `json:"name"`
+	Host   string `json:"host,omitempty"`
+	Why    string `json:"why"`
+	OneWay bool   `json:"one_way,omitempty"`
+}
+
+func (p *planned) print(w io.Writer, asJSON bool) error {
+	f := p.facts
+	first := "web"
+	if f.SidekiqFirst {
+		first = "sidekiq"
+	}
+	if asJSON {
+		out := planJSON{
+			Schema: "refit.plan/v1", ID: p.ID, From: p.From, To: f.To.Version.String(), Commit: f.To.Tag.Commit, Tree: f.To.Tag.Tree,
+			Pre: migrationNames(f.Pre), Post: migrationNames(f.Post), First: first, Said: f.Said, Refused: p.refused,
+		}
+		for _, s := range p.Steps {
+			out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay})
+		}
+		return printJSON(w, out)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s → %s   commit %.12s, tree %.12s\n\n", p.From, f.To.Version, f.To.Tag.Commit, f.To.Tag.Tree)
+	list := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(lines, "\n  "))
+		}
+	}
+	list("migrations while the old code serves", migrationNames(f.Pre))
+	list("migrations after which the old code cannot run", migrationNames(f.Post))
+	list("job classes added", f.Facets.JobsAdded)
+	list("job classes removed", f.Facets.JobsRemoved)
+	list("queues added", f.Facets.QueuesAdded)
+	list("search definitions changed", f.Facets.ChewyChanged)
+	list("unit and nginx examples changed upstream (compare with yours)", f.Facets.DistChanged)
+	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
+	list("to be known", f.Said)
+	fmt.Fprintf(&b, "%s is rolled first\n\n", first)
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for i, s := range p.Steps {
+		fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, s.Name(), s.Host, s.Why)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func migrationNames(list []builds.Migration) []string {
+	out := []string{}
+	for _, m := range list {
+		out = append(out, m.Version+" "+m.Name)
+	}
+	return out
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/stages"
+)
+
+func resumeCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "resume",
+		Usage: "go on with the run that was left half way, forward or back, as its journal says",
+		Flags: []cli.Flag{configFlag(), yesFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			x, err := open(c.String("config"), "", "resume", s.progress())
+			if err != nil {
+				return err
+			}
+			defer closing(x, s)
+			j, err := x.latest(ctx)
+			if err != nil {
+				return err
+			}
+			if j == nil || j.Finished() {
+				_, err := fmt.Fprintln(s.out, "nothing to resume: no run was left half way")
+				return err
+			}
+			x.adopt(j.ID)
+			facts := &stages.Facts{}
+			if err := j.LoadFacts(facts); err != nil {
+				return exitWith(exitPerson, err)
+			}
+			s.progress()("run %s, %s from %s to %s: %s", j.ID, j.Kind, j.From, j.To, standingOf(j))
+			if !c.Bool("yes") {
+				if err := s.ask("Go on with it?"); err != nil {
+					return err
+				}
+			}
+			return x.execute(ctx, s, execution{plan: expand(j, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
+		},
+	}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report"
+)
+
+func statusCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show where every host and the newest run stand, and what comes next",
+		Flags: []cli.Flag{configFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			x, err := open(c.String("config"), "", "status", s.progress())
+			if err != nil {
+				return err
+			}
+			defer closing(x, s)
+			st := x.status(c.Context)
+			if c.Bool("json") {
+				err = printJSON(s.out, st)
+			} else {
+				err = st.text(s.out)
+			}
+			if err != nil {
+				return err
+			}
+			if st.KeeperError != "" {
+				return exitWith(exitPerson, silent{})
+			}
+			return nil
+		},
+	}
+}
+
+// status is what `refit status` shows.
+type status struct {
+	Schema string           `json:"schema"` // "refit.status/v1"
+	Fleet  string           `json:"fleet"`
+	Hosts  []report.HostRow `json:"hosts"`
+	// Lease is the keeper's; KeeperError why it could not be read.
+	Lease       *keeper.Lease `json:"lease,omitempty"`
+	KeeperError string        `json:"keeper_error,omitempty"`
+	// Run is the newest upgrade; empty if there never was one.
+	Run   *runStatus `json:"run,omitempty"`
+	Next  string     `json:"next"`
+}
+
+type runStatus struct {
+	ID      string                `json:"id"`
+	From    string                `json:"from"`
+	To      string                `json:"to"`
+	Created time.Time             `json:"created"`
+	Outcome pipeline.Status       `json:"outcome"`
+	Stands  string                `json:"stands"`
+	Steps   []pipeline.StepResult `json:"steps"`
+}
+
+func (x *session) status(ctx context.Context) status {
+	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet, Hosts: x.standing(ctx), Next: "nothing: no run was left half way"}
+	lease, err := x.keeper.Show(ctx)
+	if err != nil {
+		st.KeeperError = err.Error()
+		st.Next = "bring the keeper " + x.keeper.Name + " back; nothing can be changed without it"
+		return st
+	}
+	st.Lease = &lease
+	j, err := x.latest(ctx)
+	switch {
+	case err != nil:
+		st.KeeperError, st.Next = err.Error(), "see the runbook: a damaged journal"
+		return st
+	case j != nil:
+		st.Run = &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+	}
+	switch {
+	case lease.Held:
+		st.Next = "wait for the run at work, or `refit unlock` if its holder is dead"
+	case j != nil && !j.Finished():
+		if st.Next = j.Next; st.Next == "" {
+			st.Next = "`refit resume` to go on, or `refit rollback` to go back"
+		}
+	}
+	return st
+}
+
+func (st status) text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "%s\n\n", st.Fleet)
+	for _, h := range st.Hosts {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", h.Name, h.Roles, h.Release, h.State)
+	}
+	if st.Run != nil {
+		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
+	}
+	if st.Lease != nil && st.Lease.Held {
+		fmt.Fprintf(t, "lease: %s, since %s, last sign of life %s ago, at %q\n", st.Lease.Holder, st.Lease.Acquired.UTC().Format(time.DateTime), st.Lease.Age().Round(time.Second), st.Lease.Step)
+	}
+	if st.KeeperError != "" {
+		fmt.Fprintf(t, "\nkeeper: %s\n", st.KeeperError)
+	}
+	fmt.Fprintf(t, "\nnext: %s\n", st.Next)
+	return t.Flush()
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/stages"
+)
+
+func upgradeCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "upgrade",
+		Usage: "upgrade the fleet to a release, node by node, and go back by itself if a gate fails",
+		Flags: []cli.Flag{configFlag(), toFlag(), yesFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			run := newRun()
+			command := "upgrade --to " + c.String("to")
+			x, err := open(c.String("config"), run, command, s.progress())
+			if err != nil {
+				return err
+			}
+			defer closing(x, s)
+			if err := x.noneLeft(ctx); err != nil {
+				return err
+			}
+			p, err := x.plan(ctx, c.String("to"), s.progress())
+			if errors.Is(err, stages.ErrNothingToDo) {
+				return s.nothingToDo(c.String("to"), c.Bool("json"))
+			}
+			if err != nil {
+				return err
+			}
+			if err := p.print(s.err, false); err != nil {
+				return err
+			}
+			if err := p.refusal(); err != nil {
+				return err
+			}
+			if !c.Bool("yes") {
+				if err := s.ask(fmt.Sprintf("Upgrade %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
+					return err
+				}
+			}
+			return x.execute(ctx, s, execution{plan: p.Plan, facts: p.facts, stop: stop, json: c.Bool("json"), why: command})
+		},
+	}
+}
