@@ -87,11 +87,11 @@ func (b *Builder) checkRoom(ctx context.Context, r Recipe) error {
 	}
 	for _, d := range facts.Disks {
 		if d.Free < uint64(free) {
-			return fmt.Errorf("%s has %s free below %s; a build needs %s there: make room, or lower build.min_free in refit.yml", b.Name, size(int64(d.Free)), d.Path, size(free))
+			return fmt.Errorf("%s has %s free below %s; a build needs %s there: make room", b.Name, size(int64(d.Free)), d.Path, size(free))
 		}
 	}
 	if have := facts.MemoryAvailable + facts.SwapFree; have < memory {
-		return fmt.Errorf("%s has %s of memory available; a build needs %s: add some, or lower build.min_memory in refit.yml", b.Name, size(have), size(memory))
+		return fmt.Errorf("%s has %s of memory available; a build needs %s: add memory or swap, or build on another host", b.Name, size(have), size(memory))
 	}
 	remedies := []string{"this host has no user " + r.Layout.User + "; make it, as the nodes have it", "Gemfile.lock takes gems from git repositories and there is no git; install it"}
 	for i, c := range facts.Commands {

@@ -265,12 +265,12 @@ func TestTooLittleRoomIsToldBeforeAnythingIsTouched(t *testing.T) {
 	w := newWorld(t)
 	r := w.recipe()
 	w.host.memory = 1 << 30
-	if err := w.builder.Check(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "build.min_memory") {
+	if err := w.builder.Check(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "add memory or swap") {
 		t.Errorf("memory: %v", err)
 	}
 	w.host.memory = 8 << 30
 	w.builder.MinFree = 100 << 30
-	if _, err := w.builder.Build(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "build.min_free") {
+	if _, err := w.builder.Build(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "make room") {
 		t.Errorf("disk: %v", err)
 	}
 	if exists(t, w.dir()) {
