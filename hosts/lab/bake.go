@@ -15,7 +15,7 @@ var masked = []string{
 	"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
 	"systemd-timesyncd.service", "systemd-logind.service", "systemd-networkd.service", "systemd-pcrphase.service",
 	"systemd-update-utmp.service", "systemd-firstboot.service", "systemd-hwdb-update.service", "systemd-pstore.service",
-	"networking.service", "ldconfig.service", "console-getty.service", "getty.target", "apt-daily.timer", "apt-daily-upgrade.timer",
+	"systemd-ask-password-wall.path", "systemd-ask-password-console.path", "networking.service", "ldconfig.service", "console-getty.service", "getty.target", "apt-daily.timer", "apt-daily-upgrade.timer",
 	"dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "man-db.timer", "logrotate.timer", "motd-news.timer",
 }
 

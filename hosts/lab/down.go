@@ -36,6 +36,7 @@ func Down(ctx context.Context, say Say) error {
 		unmountAll(ctx),
 		networkDown(ctx),
 		removeGroups(ctx, ""),
+		restoreWatches(),
 		removeRun(locks),
 	)
 }

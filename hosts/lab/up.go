@@ -41,6 +41,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.prepare(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := raiseWatches(); err != nil {
+		return nil, err
+	}
 	l.say("lab: booting %d hosts", len(Machines()))
 	started := time.Now()
 	if err := networkUp(ctx, Machines()); err != nil {
