@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"time"
 )
@@ -160,23 +161,29 @@ func (j *Journal) Adopt(shelf Shelf, epoch int64) error {
 
 // ParseJournal reads a journal's bytes. What it does not know, it refuses.
 func ParseJournal(b []byte) (*Journal, error) {
-	var head struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if head.Format > JournalFormat {
-		return nil, fmt.Errorf("%w: format %d, this one knows %d; use the newer refit", ErrNewerFormat, head.Format, JournalFormat)
-	}
-	if head.Format < 1 {
-		return nil, fmt.Errorf("%w: format %d", ErrDamaged, head.Format)
-	}
 	j := &Journal{}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(j); err != nil {
+	err := d.Decode(j)
+	if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("something follows its end")
+	}
+	format := j.Format
+	if err != nil { // a newer format may have stopped it before the number was read
+		var head struct {
+			Format int `json:"format"`
+		}
+		if json.Unmarshal(b, &head) == nil {
+			format = head.Format
+		}
+	}
+	switch {
+	case format > JournalFormat:
+		return nil, fmt.Errorf("%w: format %d, this one knows %d; use the newer refit", ErrNewerFormat, format, JournalFormat)
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	case format < 1:
+		return nil, fmt.Errorf("%w: format %d", ErrDamaged, format)
 	}
 	if err := j.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -44,6 +44,7 @@ func TestAJournalThatIsNotUnderstoodIsRefused(t *testing.T) {
 		"an unknown state":        {`"state":"done"`, `"state":"probably done"`, ErrDamaged},
 		"a mark for another step": {`"marks":{"step a"`, `"marks":{"step x"`, ErrDamaged},
 		"a step twice":            {`{"name":"step b"`, `{"name":"step a"`, ErrDamaged},
+		"something after its end": {`"outcome":"done"}`, `"outcome":"done"}{}`, ErrDamaged},
 		"an unknown direction":    {`"direction":"forward"`, `"direction":"sideways"`, ErrDamaged},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -158,7 +158,10 @@ func (k *Keeper) ask(ctx context.Context, verb string, in any, most tries) (answ
 			return a, a.Refused.err(k.Name)
 		}
 		err = fmt.Errorf("keeper %s: %w", k.Name, err)
-		if !passing(err) || ctx.Err() != nil || n == most {
+		if ctx.Err() != nil {
+			return answer{}, errors.Join(context.Cause(ctx), err)
+		}
+		if !passing(err) || n == most {
 			return answer{}, err
 		}
 		if most == patient && time.Since(began) >= k.patience() {

@@ -30,16 +30,16 @@ func Me(command string) (Holder, error) {
 }
 
 // machine tells this boot of this machine, and its process IDs, from any other:
-// the machine's ID, the boot's ID and the namespace of process IDs. Empty if one
-// cannot be read, which is so everywhere but on Linux.
+// the kernel's random ID of the boot and the namespace of process IDs, which
+// containers on one kernel do not share. Empty if one cannot be read, which is so
+// everywhere but on Linux.
 func machine() string {
-	id, err1 := os.ReadFile("/etc/machine-id")
-	boot, err2 := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	pids, err3 := os.Readlink("/proc/self/ns/pid")
-	if errors.Join(err1, err2, err3) != nil {
+	boot, err1 := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	pids, err2 := os.Readlink("/proc/self/ns/pid")
+	if errors.Join(err1, err2) != nil {
 		return ""
 	}
-	return strings.Join([]string{string(bytes.TrimSpace(id)), string(bytes.TrimSpace(boot)), pids}, " ")
+	return string(bytes.TrimSpace(boot)) + " " + pids
 }
 
 // started reads when a process began and whether it has ended but not yet been
