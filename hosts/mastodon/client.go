@@ -2,7 +2,6 @@ package mastodon
 
 import (
 	"context"
-	"time"
 
 	"vmst.io/refit/hosts/node"
 )
@@ -72,6 +71,3 @@ func call[Out any](ctx context.Context, a *node.Agent, verb string, in any, say 
 	err := a.Call(ctx, verb, in, nil, &out, say)
 	return out, err
 }
-
-// millis is a duration in a result that people read as JSON: whole milliseconds.
-func millis(d time.Duration) int64 { return d.Milliseconds() }

@@ -68,7 +68,8 @@ func (d *Database) readDirect(ctx context.Context, way way) (server, error) {
 		if s, err = askServer(ctx, c); err != nil {
 			return err
 		}
-		d.Server, d.Number, d.InRecovery, d.Started = s.version, s.number, s.recovery, s.started
+		d.Server, _, _ = strings.Cut(s.version, " ") // "17.6 (Debian …)"
+		d.Number, d.InRecovery, d.Started = s.number, s.recovery, s.started
 		d.MaxConnections, d.Reserved = s.most, s.reserved
 		if err := c.QueryRow(ctx, sqlUsed).Scan(&d.Used); err != nil {
 			return err

@@ -53,23 +53,30 @@ func (p *prober) event(ctx context.Context) (detail string, err error) {
 	begun := time.Now()
 	tick := time.NewTicker(republish)
 	defer tick.Stop()
-	receivers := int64(0)
+	heard := false // somebody has subscribed
 	for {
-		if receivers, err = p.publish(ctx, "timeline:"+id, string(message)); err != nil {
+		receivers, err := p.publish(ctx, "timeline:"+id, string(message))
+		if err != nil && ctx.Err() == nil {
 			return "", err
 		}
+		heard = heard || receivers > 0
 		select {
 		case err := <-arrived:
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				return "", fmt.Errorf("the websocket ended before the event came: %w", err)
 			}
-			return fmt.Sprintf("arrived after %d ms", millis(time.Since(begun))), nil
+			if err == nil {
+				return fmt.Sprintf("arrived after %d ms", time.Since(begun).Milliseconds()), nil
+			}
 		case <-tick.C:
 		case <-ctx.Done():
-			if receivers == 0 {
-				return "", errors.New("the streaming server did not subscribe to the account's timeline in Redis")
-			}
+		}
+		switch {
+		case ctx.Err() == nil:
+		case heard:
 			return "", errors.New("the event was published and did not come out of the websocket")
+		default:
+			return "", errors.New("the streaming server did not subscribe to the account's timeline in Redis")
 		}
 	}
 }

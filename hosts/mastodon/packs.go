@@ -50,7 +50,7 @@ func askPacks(ctx context.Context, in PacksIn, say func(string)) (Packs, error) 
 
 	var mu sync.Mutex
 	var failed []FailedPack
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(in.Parallel)
 	for i, f := range files {
 		if ctx.Err() != nil {
@@ -63,11 +63,7 @@ func askPacks(ctx context.Context, in PacksIn, say func(string)) (Packs, error) 
 			one, cancel := context.WithTimeout(ctx, in.Deadline)
 			defer cancel()
 			// HEAD goes the same way as GET and spares sending 80 MB twice.
-			_, err := web.ask(one, http.MethodHead, f, "")
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err != nil {
+			if _, err := web.ask(one, http.MethodHead, f, ""); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed = append(failed, FailedPack{f, staticHint(err).Error()})
@@ -75,10 +71,11 @@ func askPacks(ctx context.Context, in PacksIn, say func(string)) (Packs, error) 
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return out, fmt.Errorf("cannot ask for all files: %w", err)
+	err := group.Wait()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // what failed, failed because of that
 	}
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil {
 		return out, fmt.Errorf("cannot ask for all files: %w", err)
 	}
 	slices.SortFunc(failed, func(a, b FailedPack) int { return strings.Compare(a.Path, b.Path) })

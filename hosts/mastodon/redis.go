@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,6 +55,14 @@ func (e environ) redisOptions(prefix string) (*redis.Options, error) {
 	return o, nil
 }
 
+// silent is where go-redis logs to: what it logs comes back as an error too, and
+// an agent's standard error is no place for both.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+var silence sync.Once
+
 // withRedis connects to the Redis of one use and closes it after f. All errors are
 // scrubbed.
 func withRedis(ctx context.Context, l Layout, prefix string, f func(context.Context, *redis.Client) error) error {
@@ -65,6 +74,7 @@ func withRedis(ctx context.Context, l Layout, prefix string, f func(context.Cont
 	if err != nil {
 		return err
 	}
+	silence.Do(func() { redis.SetLogger(silent{}) })
 	c := redis.NewClient(o)
 	err = f(ctx, c)
 	if err != nil {
