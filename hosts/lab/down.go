@@ -97,9 +97,24 @@ func mounts(dir string) ([]string, error) {
 	return out, nil
 }
 
+// labMounts are the mounts below runDir and those that newer nspawns make for each
+// host beside it.
+func labMounts() ([]string, error) {
+	out, err := mounts(runDir)
+	for _, m := range Machines() {
+		if err != nil {
+			return nil, err
+		}
+		var more []string
+		more, err = mounts(filepath.Join("/run/systemd/nspawn/unix-export", m.Name))
+		out = append(out, more...)
+	}
+	return out, err
+}
+
 func unmountAll(ctx context.Context) error {
 	for range 10 {
-		ms, err := mounts(runDir)
+		ms, err := labMounts()
 		if err != nil || len(ms) == 0 {
 			return err
 		}
@@ -120,7 +135,7 @@ func unmountAll(ctx context.Context) error {
 // removeRun removes the folder of the running lab. It refuses while anything is
 // mounted below it, since it would empty what is mounted.
 func removeRun(locks []string) error {
-	ms, err := mounts(runDir)
+	ms, err := labMounts()
 	if err != nil {
 		return err
 	}

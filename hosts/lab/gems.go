@@ -25,9 +25,9 @@ func (l *Lab) gems(ctx context.Context, names []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, imageKey(), strings.Join(names, " "))
 	h.Write(script)
-	dir := filepath.Join(l.Cache, "gems-"+hex.EncodeToString(h.Sum(nil))[:16])
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
+	dir, there, err := inCache(l.Cache, "gems-"+hex.EncodeToString(h.Sum(nil))[:16])
+	if there || err != nil {
+		return dir, err
 	}
 	began := time.Now()
 	err = InImage(ctx, func(root string) error {
@@ -43,7 +43,10 @@ func (l *Lab) gems(ctx context.Context, names []string) (string, error) {
 		if _, err := run(ctx, "cp", "-a", filepath.Join(root, "tmp/gems"), dir+".new"); err != nil {
 			return err
 		}
-		return os.Rename(dir+".new", dir)
+		if err := os.Rename(dir+".new", dir); err != nil {
+			return err
+		}
+		return tidy(l.Cache, "gems-*")
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot make the gem registry: %w", err)

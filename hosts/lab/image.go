@@ -42,9 +42,9 @@ func imageKey() string {
 // Image gives the path of the root image in the cache and makes it if it is not
 // there, which takes two to five minutes.
 func Image(ctx context.Context, cache string, say Say) (string, error) {
-	path := filepath.Join(cache, "root-"+imageKey()+".squashfs")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+	path, there, err := inCache(cache, "root-"+imageKey()+".squashfs")
+	if there || err != nil {
+		return path, err
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("cannot make the cache: %w", err)
@@ -80,7 +80,7 @@ func Image(ctx context.Context, cache string, say Say) (string, error) {
 		return "", fmt.Errorf("cannot keep the image: %w", err)
 	}
 	say("image: ready after %.0f s", time.Since(began).Seconds())
-	return path, nil
+	return path, tidy(cache, "root-*.squashfs")
 }
 
 // apt is where Debian's packages come from. keyring is who vouches for them where
