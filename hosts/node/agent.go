@@ -79,11 +79,13 @@ func (a *Agent) exchange(ctx context.Context, verb string, in any, payload io.Re
 			return err
 		}
 		missing, err := a.once(ctx, agent, verb, head, payload, w, out, say)
+		if missing {
+			// The host lost the agent since: restored from a snapshot, or swept.
+			a.forget(agent)
+		}
 		if !missing || attempt > 0 || payload != nil {
 			return err
 		}
-		// The host lost the agent since: restored from a snapshot, or pruned.
-		a.forget(agent)
 	}
 }
 

@@ -208,7 +208,8 @@ type SweepIn struct {
 // Leftover is one thing that a run left behind.
 type Leftover struct {
 	// Kind is "placing" (half a release), "file" (a temporary file or link),
-	// "job" (the record of a unit), "holder" (a verb's record without its process).
+	// "job" (the record of a unit), "holder" (a verb's record without its process),
+	// "agent" (an agent of another version, a week old).
 	Kind string `json:"kind"`
 	// Path is where it is; for a job Unit is set too.
 	Path string `json:"path"`

@@ -116,7 +116,14 @@ func (m Machine) kernelFacts(f *Facts) error {
 	if err != nil {
 		return fmt.Errorf("cannot read uptime: %w", err)
 	}
-	f.Started = time.Now().Add(-since).UTC().Truncate(time.Second)
+	// In a container the kernel's time is that of the machine below; the first process
+	// of the host tells when the host began, in ticks of 1/100 s (USER_HZ).
+	init, err := m.process(1)
+	if err != nil {
+		return err
+	}
+	ticks := time.Duration(init.start) * 10 * time.Millisecond //nolint:gosec // it is below 2^63 for 29,000 years
+	f.Started = time.Now().Add(ticks - since).UTC().Truncate(time.Second)
 	return nil
 }
 

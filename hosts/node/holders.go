@@ -127,6 +127,13 @@ func (m Machine) end(h Holder) error {
 			return err
 		}
 	}
+	// sudo stops itself with its command. Woken, it sees that the command is dead and
+	// ends too; only then does the caller hear of it.
+	if parent, err := m.process(p.parent); err == nil && parent.state == "T" {
+		if err := syscall.Kill(p.parent, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
 	return nil
 }
 

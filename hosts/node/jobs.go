@@ -64,7 +64,7 @@ func (m Machine) jobStart(ctx context.Context, in JobIn, _ io.Reader, _ func(str
 		return Job{}, err
 	}
 	defer lock.Close()
-	now, err := m.lookJob(ctx, in.Unit)
+	now, err := m.settledJob(ctx, in.Unit)
 	if err != nil {
 		return Job{}, err
 	}
@@ -206,6 +206,35 @@ func (m Machine) jobStatus(ctx context.Context, in UnitIn, _ io.Reader, _ func(s
 	return m.lookJob(ctx, in.Unit)
 }
 
+// settledJob is lookJob for one who wants to start a job of this name: a unit
+// whose end is on record already may take a moment to be gone.
+func (m Machine) settledJob(ctx context.Context, unit string) (Job, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fenceWait, Failf(CodeTimeout, "the last job %s has ended, but its unit is still there after %s", unit, fenceWait))
+	defer cancel()
+	t := time.NewTicker(2 * lockPoll)
+	defer t.Stop()
+	for {
+		states, err := m.show(ctx, "", []string{unit})
+		if err != nil {
+			return Job{}, err
+		}
+		j, err := m.lookJob(ctx, unit)
+		if err != nil || j.State != JobDone || !atWork(states[0]) {
+			return j, err
+		}
+		select {
+		case <-ctx.Done():
+			return Job{}, context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
+// atWork tells whether a unit's processes may be running.
+func atWork(s UnitState) bool {
+	return s.Active == "active" || s.Active == "activating" || s.Active == "deactivating" || s.Active == "reloading"
+}
+
 // lookJob joins what systemd knows with what is on record. systemd is asked
 // first: a job that ends between the two looks has its end on record by then.
 func (m Machine) lookJob(ctx context.Context, unit string) (Job, error) {
@@ -222,7 +251,7 @@ func (m Machine) lookJob(ctx context.Context, unit string) (Job, error) {
 	}
 	switch s := states[0]; {
 	case j.State == JobDone:
-	case s.Active == "active" || s.Active == "activating" || s.Active == "deactivating" || s.Active == "reloading":
+	case atWork(s):
 		j.State, j.Pid = JobRunning, s.Pid
 	case j.State == JobRunning && j.Boot != m.boot():
 		j.State, j.Text = JobUnknown, "the host was restarted while it ran"

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/node"
@@ -223,5 +224,49 @@ func TestSweepClearsEndedJobsOfARunAndLeavesThoseAtWork(t *testing.T) {
 	}
 	if out, err := a.Sweep(t.Context(), in); err != nil || len(out.Items) != 1 || !out.Items[0].Cleared {
 		t.Errorf("in the end: %+v, %v", out, err)
+	}
+}
+
+func TestAJobIsStartedAnewOnlyOnceItsLastUnitIsGone(t *testing.T) {
+	systemd := &hoststest.Systemd{}
+	a, m := hoststest.NewNode(t, systemd)
+	if _, err := a.JobStart(t.Context(), job()); err != nil {
+		t.Fatal(err)
+	}
+	callback(t, m, "job.end", map[string]string{"SERVICE_RESULT": "success", "EXIT_CODE": "exited", "EXIT_STATUS": "0"})
+	unlock := systemd.Lock()
+	systemd.Units[unit].Active = "deactivating"
+	unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := a.JobStart(t.Context(), job())
+		done <- err
+	}()
+	// It looks at least twice before the unit goes.
+	for range 3 {
+		if _, err := a.JobStatus(t.Context(), unit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock = systemd.Lock()
+	delete(systemd.Units, unit)
+	unlock()
+	if err := <-done; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSweepRemovesAgentsThatNobodyUsedForAWeek(t *testing.T) {
+	a, m := hoststest.NewNode(t, &hoststest.Systemd{})
+	old := time.Now().Add(-8 * 24 * time.Hour)
+	for name, at := range map[string]time.Time{"refit-0123456789abcdef": old, "refit-old": old, "refit-new": time.Now()} {
+		tree(t, m.State, map[string]string{"bin/" + name: "x"})
+		if err := os.Chtimes(filepath.Join(m.State, "bin", name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := a.Sweep(t.Context(), node.SweepIn{Home: t.TempDir(), Clear: true})
+	if err != nil || len(out.Items) != 1 || filepath.Base(out.Items[0].Path) != "refit-old" {
+		t.Errorf("got %+v, %v", out, err)
 	}
 }

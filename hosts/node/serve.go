@@ -45,6 +45,7 @@ func (m Machine) Serve(ctx context.Context, verbs []Verb, args []string, stdin i
 		// A process of its own. A caller that is gone must not kill it in the middle of
 		// a change, and what it starts must be found with it: see Machine.end.
 		signal.Ignore(syscall.SIGPIPE)
+		syscall.Umask(0o022)
 		if err := syscall.Setpgid(0, 0); err != nil && !errors.Is(err, syscall.EPERM) {
 			return fmt.Errorf("cannot make a process group: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func (m Machine) sweepShow(ctx context.Context, in SweepIn, _ io.Reader, _ func(string)) (SweepOut, error) {
@@ -43,7 +44,10 @@ func (m Machine) sweepAll(ctx context.Context, in SweepIn) (SweepOut, error) {
 			return out, err
 		}
 	}
-	return out, m.sweepJobs(ctx, in, &out)
+	if err := m.sweepJobs(ctx, in, &out); err != nil || in.Run != "" {
+		return out, err
+	}
+	return out, m.sweepAgents(in, &out)
 }
 
 // sweepFiles finds files and directories under refit's temporary names.
@@ -89,6 +93,42 @@ func (m Machine) sweepHolders(in SweepIn, out *SweepOut) error {
 		if fi, err := os.Stat(p); err == nil {
 			item.Since = fi.ModTime().UTC()
 		}
+		if in.Clear {
+			if err := removeIfThere(p); err != nil {
+				return err
+			}
+			item.Cleared = true
+		}
+		out.Items = append(out.Items, item)
+	}
+	return nil
+}
+
+// agentAge is how long an agent of another version stays: an operator who still
+// uses it uploads it again when it is gone.
+const agentAge = 7 * 24 * time.Hour
+
+// sweepAgents finds agents of other versions that nobody used for long.
+func (m Machine) sweepAgents(in SweepIn, out *SweepOut) error {
+	for _, item := range out.Items {
+		if item.Kind == "job" && item.Active {
+			return nil
+		}
+	}
+	self, err := m.agent()
+	if err != nil {
+		return err
+	}
+	paths, err := filepath.Glob(m.state("bin", "refit-*"))
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		fi, err := os.Lstat(p)
+		if err != nil || filepath.Base(p) == filepath.Base(self) || time.Since(fi.ModTime()) < agentAge {
+			continue
+		}
+		item := Leftover{Kind: "agent", Path: p, Since: fi.ModTime().UTC()}
 		if in.Clear {
 			if err := removeIfThere(p); err != nil {
 				return err

@@ -17,7 +17,7 @@ import (
 	"vmst.io/refit/hosts"
 )
 
-var unitName = regexp.MustCompile(`^[A-Za-z0-9@._:\\*][A-Za-z0-9@._:\\*-]*$`)
+var unitName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9@._:\\-]*$`)
 
 // checkUnits refuses what cannot be a unit's name, above all an option.
 func checkUnits(units ...string) error {

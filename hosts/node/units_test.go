@@ -75,12 +75,15 @@ func TestAStopThatTakesTooLongIsToldAndGoesOn(t *testing.T) {
 func TestWhatIsNoUnitsNameIsRefused(t *testing.T) {
 	systemd := &hoststest.Systemd{}
 	a, _ := hoststest.NewNode(t, systemd)
-	for _, name := range []string{"--force", "", "a b.service", "a;reboot", "../x"} {
+	for _, name := range []string{"--force", "", "a b.service", "a;reboot", "../x", "..", "."} {
 		if _, err := a.Units(t.Context(), node.UnitsIn{Op: node.StopUnits, Units: []string{name}}, nil); err == nil {
 			t.Errorf("%q was accepted", name)
 		}
 		if _, err := a.JobStatus(t.Context(), name); err == nil {
 			t.Errorf("%q was accepted for a job", name)
+		}
+		if err := a.JobClear(t.Context(), name); err == nil {
+			t.Errorf("%q was cleared as a job", name)
 		}
 	}
 	if len(systemd.Calls()) > 0 {

@@ -19,7 +19,8 @@ import (
 // that connects often without logging in (PerSourcePenalties), so attempts are
 // few, one at a time, and spaced, whoever asks for them.
 type Retry struct {
-	// Attempts is how many one call makes at most; 0 for 3.
+	// Attempts is how many one call makes at most while nothing can be reached; 0
+	// for 3.
 	Attempts int
 	// First is the pause after the first failure, doubled with each one up to Longest;
 	// 0 for 1 second and 15 seconds. It is kept between calls too.
@@ -120,8 +121,9 @@ func (c *Conn) connect(ctx context.Context) (*Client, error) {
 		if client, err = c.attempt(ctx); err == nil {
 			return client, nil
 		}
-		// What a person must mend does not mend itself.
-		if errors.Is(err, ErrAuth) || errors.Is(err, ErrHostKey) || ctx.Err() != nil {
+		// What a person must mend does not mend itself, and a host that takes
+		// connections without a word has used up the time already.
+		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 			return nil, err
 		}
 	}
