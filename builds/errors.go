@@ -46,14 +46,15 @@ var (
 		`(?:rails|rake) aborted!`,
 		`could not (?:find|reach|connect|fetch)`, `bundler could not`, `your bundle is`, `the dependencies in your gemfile`,
 		`your ruby version is`, `the lockfile`, `an error occurred while`, `gem::\S+(?:error|exception)`, `bundler::\S+`,
-		`retrying .* due to error`, `installing \S+ .* with native extensions.*error`, `checksum`, `error:`, `error \S`, `fatal:`,
+		`installing \S+ .* with native extensions.*error`, `checksum`, `error:`, `error \S`, `fatal:`,
 		`\S*(?:error|exception)\b[:( ]`, `error during build`, `✗ `, `x build failed`, `build with vite failed`, `\[vite`,
 		`.*: no space left on device`, `.*permission denied`, `killed\b`, `npm err`, `internal error`, `usage error`,
 		`node: .*`, `/bin/sh: .*`, `.*: command not found`, `.*\b(?:loaderror|nameerror|nomethoderror|syntaxerror|runtimeerror)\b`,
 		`.*javascript heap out of memory`, `make.*\*\*\*`,
 	}, "|") + `)`)
-	// trace is a backtrace's line: of Ruby or of JavaScript.
-	trace = regexp.MustCompile(`^\s*(?:from )?(?:/\S+|\S+\.rb):\d+:in |^\s+at |^\s*<internal:`)
+	// trace is a backtrace's line: of Ruby, of JavaScript, or the rest of one of
+	// Ruby's that Bundler broke over two lines.
+	trace = regexp.MustCompile(`^\s*(?:from )?(?:/\S+|\S+\.rb):\d+:in(?: |$)|^\s+at |^\s*<internal:|^\s*[\x60'(<][^\x60]*'$`)
 )
 
 // harmless are the codes of yarn's that do not fail an install.
@@ -77,6 +78,7 @@ func ErrorLines(log string, limit int) []string {
 			lines = append(lines, strings.TrimRight(line, " \t"))
 		}
 	}
+	lines = shorten(lines)
 	var out []string
 	seen := map[string]bool{}
 	add := func(line string) {
@@ -95,12 +97,10 @@ func ErrorLines(log string, limit int) []string {
 			continue
 		}
 		add(lines[i])
-		traced := false
 		for j := i + 1; j < len(lines) && j <= i+4; j++ { // its own explanation
-			if yarnCode.MatchString(lines[j]) || (traced && trace.MatchString(lines[j])) {
+			if yarnCode.MatchString(lines[j]) {
 				break
 			}
-			traced = trace.MatchString(lines[j])
 			add(lines[j])
 			i = j
 		}
@@ -112,6 +112,20 @@ func ErrorLines(log string, limit int) []string {
 		// The first names the cause, the last what became of it.
 		half := limit / 2
 		out = append(append(append([]string(nil), out[:limit-half-1]...), fmt.Sprintf("… %d lines …", len(out)-limit+1)), out[len(out)-half:]...)
+	}
+	return out
+}
+
+// shorten leaves the first line of each backtrace.
+func shorten(lines []string) []string {
+	var out []string
+	in := false
+	for _, line := range lines {
+		was := in
+		in = trace.MatchString(line)
+		if !was || !in {
+			out = append(out, line)
+		}
 	}
 	return out
 }

@@ -52,7 +52,7 @@ func TestTheLinesThatMatterAreFound(t *testing.T) {
 				"/home/mastodon/releases/v4.5.15/config/application.rb:3:in `<main>'\n/home/mastodon/releases/v4.5.15/Rakefile:5:in `<main>'\nTasks: TOP => environment\n",
 			want: []string{
 				"rails aborted!", "NameError: uninitialized constant Webpush (NameError)",
-				"/home/mastodon/releases/v4.5.15/config/application.rb:3:in `<main>'",
+				"/home/mastodon/releases/v4.5.15/config/application.rb:3:in `<main>'", "Tasks: TOP => environment",
 			},
 		},
 		"vite fails in colours": {
@@ -61,6 +61,19 @@ func TestTheLinesThatMatterAreFound(t *testing.T) {
 			want: []string{
 				"✗ Build failed in 2.31s", "error during build:",
 				"[vite]: Rollup failed to resolve import \"emoji-mart\" from \"/app/javascript/x.ts\".", "    at viteLog (file:///x.js:1:2)",
+			},
+		},
+		"bundler has no room": {
+			log: "Retrying download gem from http://10.77.0.1:8081/ due to error (2/4): Bundler::NoSpaceOnDeviceError There was an error\n" +
+				"Bundler::NoSpaceOnDeviceError: There was an error while trying to write to\n`/home/mastodon/releases/v4.5.0/vendor/bundle/ruby/3.3.0/bin`. There was\ninsufficient space remaining on the device.\n" +
+				strings.Repeat("/usr/share/rubygems-integration/all/gems/bundler-2.6.7/lib/bundler/shared_helpers.rb:115:in\n`rescue in filesystem_access'\n", 9) +
+				"/usr/share/rubygems-integration/all/gems/bundler-2.6.7/exe/bundle:20:in `<top\n(required)>'\n  /home/mastodon/.refit/ruby/bin/bundle:25:in `load'\n" +
+				"An error occurred while installing rake (13.2.1), and Bundler cannot continue.\n",
+			want: []string{
+				"Bundler::NoSpaceOnDeviceError: There was an error while trying to write to",
+				"`/home/mastodon/releases/v4.5.0/vendor/bundle/ruby/3.3.0/bin`. There was", "insufficient space remaining on the device.",
+				"/usr/share/rubygems-integration/all/gems/bundler-2.6.7/lib/bundler/shared_helpers.rb:115:in",
+				"An error occurred while installing rake (13.2.1), and Bundler cannot continue.",
 			},
 		},
 		"nothing known": {

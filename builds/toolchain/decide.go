@@ -123,8 +123,11 @@ func allowedRuby(pins builds.Pins, r builds.Runtime) error {
 		return refuse("cannot tell whether ruby %s is allowed: %v", r.Version, err)
 	}
 	if !ok {
-		return refuse("ruby %s in %s is outside what the release's Gemfile allows (%s); the release pins %s: install that in %s",
-			r.Version, r.Prefix, pins.RubyAllowed, pins.Ruby, path.Join(Home, "ruby-"+pins.Ruby))
+		remedy := fmt.Sprintf("the release pins %s: install that in %s", pins.Ruby, path.Join(Home, "ruby-"+pins.Ruby))
+		if fits, err := pins.RubyAllowed.Allows(pins.Ruby); err != nil || !fits {
+			remedy = fmt.Sprintf("its own pin, %s, does not fit either: install one that does and name it in refit.yml under toolchain.ruby (version, prefix, why)", pins.Ruby)
+		}
+		return refuse("ruby %s in %s is outside what the release's Gemfile allows (%s); %s", r.Version, r.Prefix, pins.RubyAllowed, remedy)
 	}
 	return nil
 }
@@ -143,8 +146,11 @@ func allowedNode(pins builds.Pins, r builds.Runtime) error {
 		return refuse("cannot read node's version %q: %v", r.Version, err)
 	}
 	if !c.Check(v) {
-		return refuse("node %s in %s is outside what the release's package.json allows (%s); the release pins %s: install that in %s",
-			r.Version, r.Prefix, pins.NodeAllowed, pins.Node, path.Join(Home, "node-"+pins.Node))
+		remedy := fmt.Sprintf("the release pins %s: install that in %s", pins.Node, path.Join(Home, "node-"+pins.Node))
+		if p, err := semver.NewVersion(pins.Node); err != nil || !c.Check(p) {
+			remedy = fmt.Sprintf("its own pin, %s, does not fit either: install one that does and name it in refit.yml under toolchain.node (version, prefix, why)", pins.Node)
+		}
+		return refuse("node %s in %s is outside what the release's package.json allows (%s); %s", r.Version, r.Prefix, pins.NodeAllowed, remedy)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func TestWhatDoesNotFitIsRefusedWithARemedy(t *testing.T) {
 		},
 		"release needs a newer node than its pin": {
 			pins: func(p *builds.Pins) { p.NodeAllowed = ">=26" }, found: good,
-			says: []string{"node 24.10.2", "package.json allows (>=26)"},
+			says: []string{"node 24.10.2", "package.json allows (>=26)", "its own pin, 24.10, does not fit either", "toolchain.node"},
 		},
 		"nodes differ": {
 			found: append(on(optRuby, ruby347, "Bundler version 2.7.2", optNode, "v24.10.2", "uhura"), on(optRuby, ruby347, "", optNode, "v24.10.1", "kirk")...),
