@@ -50,8 +50,16 @@ func TestAssemblingTwiceGivesTheSameCommits(t *testing.T) {
 	}
 }
 
-func TestEveryReleaseHasTheFilesAnOperatorReliesOn(t *testing.T) {
+func TestTheAssembledRepository(t *testing.T) {
 	repo := assembled(t)
+	t.Run("every release has the files an operator relies on", func(t *testing.T) { checkFiles(t, repo) })
+	t.Run("every release says its own version and stands on its base", func(t *testing.T) { checkVersions(t, repo) })
+	t.Run("patch releases have no migrations", func(t *testing.T) { checkPatches(t, repo) })
+	t.Run("no lock file names a registry of ours", func(t *testing.T) { checkLocks(t, repo) })
+}
+
+func checkFiles(t *testing.T, repo string) {
+	t.Helper()
 	tags, err := standin.Tags(source)
 	if err != nil {
 		t.Fatal(err)
@@ -62,25 +70,25 @@ func TestEveryReleaseHasTheFilesAnOperatorReliesOn(t *testing.T) {
 		"dist/mastodon-web.service", "dist/mastodon-sidekiq.service", "dist/mastodon-streaming.service", "dist/mastodon-streaming@.service",
 	}
 	for _, tag := range tags {
-		files := strings.Split(git(t, repo, "ls-tree", "-r", "--name-only", tag.Name), "\n")
-		has := map[string]bool{}
-		for _, f := range files {
-			has[f] = true
+		has := map[string]string{}
+		for line := range strings.Lines(git(t, repo, "ls-tree", "-r", tag.Name)) {
+			entry, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			has[name] = entry
 		}
 		for _, f := range want {
-			if !has[f] {
+			if has[f] == "" {
 				t.Errorf("%s lacks %s", tag.Name, f)
 			}
 		}
 		for _, f := range tag.Remove {
-			if has[f] {
+			if has[f] != "" {
 				t.Errorf("%s still has %s", tag.Name, f)
 			}
 		}
-		if mode := git(t, repo, "ls-tree", tag.Name, "bin/tootctl"); !strings.HasPrefix(mode, "100755") {
+		if mode := has["bin/tootctl"]; !strings.HasPrefix(mode, "100755") {
 			t.Errorf("%s: bin/tootctl is not executable: %s", tag.Name, mode)
 		}
-		if link := git(t, repo, "ls-tree", tag.Name, "public/sw.js"); !strings.HasPrefix(link, "120000") {
+		if link := has["public/sw.js"]; !strings.HasPrefix(link, "120000") {
 			t.Errorf("%s: public/sw.js is no symlink: %s", tag.Name, link)
 		}
 		if kind := git(t, repo, "cat-file", "-t", tag.Name); kind != "tag" {
@@ -89,8 +97,8 @@ func TestEveryReleaseHasTheFilesAnOperatorReliesOn(t *testing.T) {
 	}
 }
 
-func TestEveryReleaseSaysItsOwnVersionAndStandsOnItsBase(t *testing.T) {
-	repo := assembled(t)
+func checkVersions(t *testing.T, repo string) {
+	t.Helper()
 	tags, err := standin.Tags(source)
 	if err != nil {
 		t.Fatal(err)
@@ -114,8 +122,8 @@ func TestEveryReleaseSaysItsOwnVersionAndStandsOnItsBase(t *testing.T) {
 	}
 }
 
-func TestPatchReleasesHaveNoMigrations(t *testing.T) {
-	repo := assembled(t)
+func checkPatches(t *testing.T, repo string) {
+	t.Helper()
 	for _, to := range []string{"v4.5.1", "v4.5.2"} {
 		if diff := git(t, repo, "diff", "--name-only", "v4.5.0", to, "--", "db"); diff != "" {
 			t.Errorf("v4.5.0 to %s changes %s", to, diff)
@@ -123,8 +131,8 @@ func TestPatchReleasesHaveNoMigrations(t *testing.T) {
 	}
 }
 
-func TestNoLockFileNamesARegistryOfOurs(t *testing.T) {
-	repo := assembled(t)
+func checkLocks(t *testing.T, repo string) {
+	t.Helper()
 	tags, err := standin.Tags(source)
 	if err != nil {
 		t.Fatal(err)
