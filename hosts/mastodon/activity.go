@@ -119,14 +119,16 @@ func (a *Activity) judge(all []backend, holders []int) {
 			migrating[pid] = true
 		}
 	}
-	for i := range all {
-		b := &all[i]
-		for _, pid := range holders {
-			h := byPid[pid]
-			if h == nil || !b.here || b.User != h.User || b.Client != h.Client || b.Application != h.Application {
-				continue
-			}
-			if b.begun.Sub(h.begun).Abs() <= companions && (schemaChange.MatchString(b.Query) || strings.HasPrefix(b.Waits, "Lock/")) {
+	// Changes of schema first: who then waits for a migrator is behind it, and who
+	// waits for somebody else may be the migration itself.
+	for _, counts := range []func(*backend) bool{
+		func(b *backend) bool { return schemaChange.MatchString(b.Query) },
+		func(b *backend) bool {
+			return strings.HasPrefix(b.Waits, "Lock/") && !slices.ContainsFunc(b.waitsOn, func(pid int) bool { return migrating[pid] })
+		},
+	} {
+		for i := range all {
+			if b := &all[i]; counts(b) && slices.ContainsFunc(holders, func(pid int) bool { return b.cameWith(byPid[pid]) }) {
 				migrating[b.Pid] = true
 			}
 		}
@@ -156,6 +158,13 @@ func (a *Activity) judge(all []backend, holders []int) {
 	}
 	slices.SortFunc(a.Blockers, func(x, y Blocker) int { return int(y.Age - x.Age) })
 	a.Queued = queuedBehind(all, migrating)
+}
+
+// cameWith tells whether a session may be of the same program as the one that
+// holds the lock.
+func (b *backend) cameWith(holder *backend) bool {
+	return holder != nil && b.here && b.User == holder.User && b.Client == holder.Client &&
+		b.Application == holder.Application && b.begun.Sub(holder.begun).Abs() <= companions
 }
 
 // queuedBehind counts the sessions whose chain of waiting leads to a migrator.

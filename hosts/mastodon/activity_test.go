@@ -27,6 +27,8 @@ func TestABlockedMigrationNamesItsBlockerAndCountsTheQueueBehind(t *testing.T) {
 		{Session: Session{Pid: 41, Waits: "Lock/relation"}, waitsOn: []int{40}}, // behind the reader
 		blocker,
 	}
+	// One that reads straight from the migration's host, just begun.
+	all = append(all, session(42, 3*time.Second, "select 1 from statuses", 21))
 	var a Activity
 	a.judge(all, []int{20})
 	if !a.LockHeld || len(a.Migrators) != 2 || !a.Migrators[0].HoldsLock {
@@ -35,12 +37,20 @@ func TestABlockedMigrationNamesItsBlockerAndCountsTheQueueBehind(t *testing.T) {
 	if len(a.Blockers) != 1 || a.Blockers[0].Pid != 30 || len(a.Blockers[0].Blocks) != 1 || a.Blockers[0].Blocks[0] != 21 {
 		t.Fatalf("blockers %+v", a.Blockers)
 	}
-	if a.Queued != 2 {
+	if a.Queued != 3 {
 		t.Errorf("queued %d", a.Queued)
 	}
 	want := "pid 30 of mastodon (psql) from 10.77.0.9, idle in transaction for 3m0s: select * from statuses"
 	if got := a.Blockers[0].String(); got != want {
 		t.Errorf("%s", got)
+	}
+}
+
+func TestAMigrationThatWaitsWithAnUpdateIsFoundToo(t *testing.T) {
+	var a Activity
+	a.judge([]backend{session(20, 0, "select 1"), session(21, time.Second, "UPDATE statuses SET x = 1", 30), session(30, -time.Hour, "select 1")}, []int{20})
+	if len(a.Migrators) != 2 || len(a.Blockers) != 1 || a.Blockers[0].Pid != 30 {
+		t.Errorf("%+v", a)
 	}
 }
 
