@@ -366,5 +366,21 @@ func TestGitSourcesAreRewrittenInTheBuildsEnvironment(t *testing.T) {
 	}
 }
 
+func TestWhatTheBuildRunsCannotReplaceRefitsOwnFolder(t *testing.T) {
+	w := newWorld(t)
+	modes := ""
+	w.program("bundle", `stat -c '%a' . >> `+filepath.Join(w.layout.Home, "modes")+`; mkdir -p public/packs/.vite; printf js > public/packs/a.js; echo '{"a":{"file":"a.js"}}' > public/packs/.vite/manifest.json`)
+	if _, err := w.builder.Build(t.Context(), w.recipe(), w.say); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(w.layout.Home, "modes"))
+	if modes = string(b); err != nil || !strings.HasPrefix(modes, "1775\n") {
+		t.Errorf("while it was built the release had mode %q (%v)", modes, err)
+	}
+	if info, err := os.Stat(w.dir()); err != nil || info.Mode() != os.ModeDir|0o755 {
+		t.Errorf("built, it has mode %v (%v)", info.Mode(), err)
+	}
+}
+
 // The agent is what stages pass as Host.
 var _ builds.Host = (*node.Agent)(nil)

@@ -87,7 +87,11 @@ func checkout(ctx context.Context, in CheckoutIn, say func(string)) (CheckoutOut
 	if err != nil {
 		return CheckoutOut{}, err
 	}
-	if err := give(dir, owner, ".refit"); err != nil {
+	// The directory itself stays root's, sticky and writable for the build's
+	// group: what it runs may add to it and not take .refit away.
+	if err := errors.Join(
+		give(dir, owner, ".refit"), os.Lchown(dir, os.Geteuid(), owner.gid), os.Chmod(dir, 0o775|fs.ModeSticky),
+	); err != nil {
 		return CheckoutOut{}, fmt.Errorf("cannot give %s to %s: %w", dir, in.Layout.User, err)
 	}
 	return CheckoutOut{Files: len(files), Tree: tree}, nil

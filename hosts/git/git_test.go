@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,6 +229,30 @@ func TestACancelledFetchSaysSo(t *testing.T) {
 	_, err := open(t, git.Options{URL: u.serve()}).Tag(ctx, "v4.5.14")
 	if err == nil || !strings.Contains(err.Error(), "stopped by the operator") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFetchWaitsForAnotherOneOnlyAsLongAsItMay(t *testing.T) {
+	u := awkward(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	m := open(t, git.Options{URL: u.dir, Dir: dir})
+	other, err := os.Create(filepath.Join(dir, "refit.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := m.Tag(ctx, "v4.5.14"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another refit") {
+		t.Errorf("got %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Tag(t.Context(), "v4.5.14"); err != nil {
+		t.Errorf("after the lock was let go: %v", err)
 	}
 }
 

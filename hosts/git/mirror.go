@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
@@ -151,8 +152,8 @@ func (m *Mirror) fetch(ctx context.Context, ref plumbing.ReferenceName) error {
 		return fmt.Errorf("cannot lock the git cache: %w", err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("cannot lock the git cache %s: %w", m.opts.Dir, err)
+	if err := flock(ctx, lock); err != nil {
+		return fmt.Errorf("cannot lock the git cache %s, which another refit is writing to: %w", m.opts.Dir, err)
 	}
 	remote := gogit.NewRemote(m.repo.Storer, &config.RemoteConfig{Name: "origin", URLs: []string{m.url}})
 	err = m.watched(ctx, m.cacheSize, func(ctx context.Context, progress io.Writer) error {
@@ -169,6 +170,23 @@ func (m *Mirror) fetch(ctx context.Context, ref plumbing.ReferenceName) error {
 		return m.failed("fetch "+ref.Short()+" of", err)
 	}
 	return nil
+}
+
+// flock waits for the lock as long as ctx lives.
+func flock(ctx context.Context, f *os.File) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
 }
 
 // Known resolves a tag from the cache alone.
