@@ -106,7 +106,7 @@ func (a *Agent) once(ctx context.Context, agent, verb string, head []byte, paylo
 	defer quiet.stop()
 
 	stdin := &requestReader{head: head, payload: payload, touch: quiet.touch}
-	replies := &replyParser{say: say, raw: w, touch: quiet.touch}
+	replies := &replyParser{say: say, raw: w, touch: quiet.touch, pause: quiet.pause}
 	runErr := a.Shell.Run(ctx, hosts.Command{Argv: []string{agent, "node", verb}, Sudo: a.Sudo, Stdin: stdin}, replies)
 
 	if err := stdin.failure(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -53,7 +54,26 @@ func testVerbs() []node.Verb {
 		}
 		return true, os.WriteFile(in.File, []byte("changed"), 0o600)
 	})
+	// spawn waits for a child that changes the host once the pipe it reads is closed.
+	spawn := node.Typed(func(ctx context.Context, in in, payload io.Reader, say func(string)) (bool, error) {
+		cmd := exec.CommandContext(ctx, "sh", "-c", `read line; touch "$0"`, in.File)
+		r, w, err := os.Pipe()
+		if err != nil {
+			return false, err
+		}
+		cmd.Stdin = r
+		if err := cmd.Start(); err != nil {
+			return false, err
+		}
+		say(fmt.Sprint(cmd.Process.Pid))
+		go func() {
+			io.Copy(w, payload) //nolint:errcheck // either end may go
+			w.Close()           //nolint:errcheck // either end may go
+		}()
+		return true, cmd.Wait()
+	})
 	return []node.Verb{
+		{Name: "spawn", Changes: true, Run: spawn},
 		{Name: "hold", Changes: true, Run: hold},
 		{Name: "look", Run: hold},
 		{Name: "crash", Run: func(context.Context, json.RawMessage, io.Reader, func(string)) (any, error) {
@@ -236,6 +256,24 @@ func TestAFrozenVerbOfALowerEpochIsEndedAndNeverChangesTheHost(t *testing.T) {
 	out, err := h.with(2).Sweep(t.Context(), node.SweepIn{Home: h.dir, Clear: true})
 	if err != nil || len(out.Items) != 1 || out.Items[0].Kind != "holder" || !out.Items[0].Cleared {
 		t.Errorf("sweep: %+v, %v", out, err)
+	}
+}
+
+func TestWhatAnEndedVerbHadStartedIsEndedWithIt(t *testing.T) {
+	h := newHost(t)
+	file := filepath.Join(h.dir, "file")
+	w, ended := holding(t, h.Agent, "spawn", file)
+	f, err := h.with(2).FenceRaise(t.Context(), node.RaiseIn{Epoch: 2, Holder: "ben", Wait: 50 * time.Millisecond, Kill: true})
+	if err != nil || len(f.Killed) != 1 {
+		t.Fatalf("got %+v, %v", f, err)
+	}
+	// The child has the pipe that the dead verb would have fed: its end would make it go on.
+	if err := <-ended; err == nil {
+		t.Error("the ended verb told of success")
+	}
+	w.Close() //nolint:errcheck // nobody reads it
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the child changed the host after the fence was raised")
 	}
 }
 

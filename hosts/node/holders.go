@@ -101,38 +101,47 @@ func (m Machine) end(h Holder) error {
 	if h.Pid == os.Getpid() || h.Pid <= 1 {
 		return errors.New("it is this process")
 	}
-	// Stopped first, so that it starts nothing between the look and the kill.
 	p, err := m.process(h.Pid)
 	if err != nil || p.start != h.start {
 		return nil // gone meanwhile
 	}
-	if err := syscall.Kill(h.Pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
-	}
-	all, err := m.processes()
-	if err != nil {
-		return err
-	}
-	doomed := map[int]bool{h.Pid: true}
-	for again := true; again; {
-		again = false
+	// All are stopped before the first is killed: a child must not go on because its
+	// parent died, and none may start another between the look and the kill.
+	doomed := make(map[int]bool)
+	for found := []int{h.Pid}; len(found) > 0; {
+		for _, pid := range found {
+			doomed[pid] = true
+			if err := signalIfThere(pid, syscall.SIGSTOP); err != nil {
+				return err
+			}
+		}
+		all, err := m.processes()
+		if err != nil {
+			return err
+		}
+		found = nil
 		for _, q := range all {
 			if !doomed[q.pid] && q.pid != os.Getpid() && (doomed[q.parent] || q.group == h.Pid) {
-				doomed[q.pid], again = true, true
+				found = append(found, q.pid)
 			}
 		}
 	}
 	for pid := range doomed {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := signalIfThere(pid, syscall.SIGKILL); err != nil {
 			return err
 		}
 	}
 	// sudo stops itself with its command. Woken, it sees that the command is dead and
 	// ends too; only then does the caller hear of it.
 	if parent, err := m.process(p.parent); err == nil && parent.state == "T" {
-		if err := syscall.Kill(p.parent, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
+		return signalIfThere(p.parent, syscall.SIGCONT)
+	}
+	return nil
+}
+
+func signalIfThere(pid int, signal syscall.Signal) error {
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
 	}
 	return nil
 }

@@ -131,6 +131,7 @@ type replyParser struct {
 	say   func(string)
 	raw   io.Writer
 	touch func()
+	pause func()
 
 	line []byte
 	left int // raw bytes still to come
@@ -148,7 +149,11 @@ func (p *replyParser) Write(b []byte) (int, error) {
 			if p.raw == nil {
 				return 0, p.fail(errors.New("the verb sent bytes that nobody asked for"))
 			}
-			if _, err := p.raw.Write(b[:k]); err != nil {
+			// Whoever takes the bytes may be slow; that is not the host's silence.
+			p.pause()
+			_, err := p.raw.Write(b[:k])
+			p.touch()
+			if err != nil {
 				return 0, p.fail(fmt.Errorf("cannot pass on what the verb sent: %w", err))
 			}
 			p.left -= k
@@ -218,6 +223,15 @@ func (s *silence) touch() {
 		s.timer = time.AfterFunc(s.after, s.end)
 	default:
 		s.timer.Reset(s.after)
+	}
+}
+
+// pause stops counting until the next touch.
+func (s *silence) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
 	}
 }
 

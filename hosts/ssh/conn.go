@@ -40,6 +40,7 @@ type Conn struct {
 	next   time.Time // no attempt before this
 	opened int
 	closed bool
+	quit   chan struct{} // closed with closed
 }
 
 // flight is one attempt to connect that several callers may wait for.
@@ -63,7 +64,7 @@ func New(o Options) *Conn {
 	p := backoff.NewExponentialBackOff()
 	p.InitialInterval, p.MaxInterval, p.Multiplier, p.RandomizationFactor = o.Retry.First, o.Retry.Longest, 2, 0.2
 	p.Reset()
-	return &Conn{o: o, pause: p}
+	return &Conn{o: o, pause: p, quit: make(chan struct{})}
 }
 
 // Opened is how many connections were made so far.
@@ -98,7 +99,10 @@ func (c *Conn) Put(ctx context.Context, path string, mode fs.FileMode, r io.Read
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
+	if !c.closed {
+		c.closed = true
+		close(c.quit)
+	}
 	if c.client == nil {
 		return nil
 	}
@@ -162,7 +166,10 @@ func (c *Conn) fly(ctx context.Context, f *flight, pause time.Duration) {
 	if pause > 0 {
 		t := time.NewTimer(pause)
 		defer t.Stop()
-		<-t.C
+		select {
+		case <-t.C:
+		case <-c.quit:
+		}
 	}
 	f.client, f.err = Dial(ctx, c.o)
 	c.mu.Lock()

@@ -113,42 +113,52 @@ func (o Options) config(ctx context.Context) (config *ssh.ClientConfig, done fun
 	if err != nil {
 		return nil, done, fmt.Errorf("%s: %w: cannot read known_hosts: %w", o.name(), ErrHostKey, err)
 	}
-	var auth []ssh.AuthMethod
+	var own []ssh.Signer
 	if o.KeyFile != "" {
-		pem, err := os.ReadFile(o.KeyFile)
+		signer, err := o.readKey()
 		if err != nil {
-			return nil, done, fmt.Errorf("%s: %w: cannot read the key: %w", o.name(), ErrAuth, err)
+			return nil, done, err
 		}
-		signer, err := ssh.ParsePrivateKey(pem)
-		var locked *ssh.PassphraseMissingError
-		if errors.As(err, &locked) {
-			return nil, done, fmt.Errorf("%s: %w: the key %s has a passphrase; load it into an ssh agent", o.name(), ErrAuth, o.KeyFile)
-		}
-		if err != nil {
-			return nil, done, fmt.Errorf("%s: %w: cannot read the key %s: %w", o.name(), ErrAuth, o.KeyFile, err)
-		}
-		auth = append(auth, ssh.PublicKeys(signer))
+		own = append(own, signer)
 	}
+	keys := func() ([]ssh.Signer, error) { return own, nil }
 	if o.AgentSocket != "" {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", o.AgentSocket)
 		if err != nil {
 			return nil, done, fmt.Errorf("%s: %w: cannot reach the ssh agent: %w", o.name(), ErrAuth, err)
 		}
 		done = conn.Close
-		if o.KeyFile == "" {
-			auth = append(auth, ssh.PublicKeysCallback(agent.NewClient(conn).Signers))
+		keys = func() ([]ssh.Signer, error) {
+			more, err := agent.NewClient(conn).Signers()
+			return append(own, more...), err
 		}
-	}
-	if len(auth) == 0 {
+	} else if len(own) == 0 {
 		return nil, done, fmt.Errorf("%s: %w: neither a key nor an ssh agent is configured", o.name(), ErrAuth)
 	}
 	return &ssh.ClientConfig{
-		User:              o.User,
-		Auth:              auth,
+		User: o.User,
+		// One method for all keys: the library tries each kind of method once.
+		Auth:              []ssh.AuthMethod{ssh.PublicKeysCallback(keys)},
 		HostKeyCallback:   o.checkHostKey(db),
 		HostKeyAlgorithms: db.HostKeyAlgorithms(o.address()),
 		ClientVersion:     "SSH-2.0-refit",
 	}, done, nil
+}
+
+func (o Options) readKey() (ssh.Signer, error) {
+	pem, err := os.ReadFile(o.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: cannot read the key: %w", o.name(), ErrAuth, err)
+	}
+	signer, err := ssh.ParsePrivateKey(pem)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) {
+		return nil, fmt.Errorf("%s: %w: the key %s has a passphrase; load it into an ssh agent and name that instead", o.name(), ErrAuth, o.KeyFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: cannot read the key %s: %w", o.name(), ErrAuth, o.KeyFile, err)
+	}
+	return signer, nil
 }
 
 // checkHostKey refuses keys that known_hosts lacks, and says what a person who

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	xssh "golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/ssh"
@@ -294,5 +297,54 @@ func TestAnEndedContextEndsTheCommandOnTheHost(t *testing.T) {
 		if err := exec.Command("sleep", "0.02").Run(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAKeyOfAnAgentIsOfferedAfterTheFiles(t *testing.T) {
+	s := hoststest.NewServer(t)
+	pem, err := os.ReadFile(s.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := xssh.ParseRawPrivateKey(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := agent.NewKeyring()
+	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "agent")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go agent.ServeAgent(ring, c) //nolint:errcheck // ends with the connection
+		}
+	}()
+	other := hoststest.NewServer(t) // whose key this server refuses
+	for name, file := range map[string]string{"agent alone": "", "after a refused key": other.KeyFile} {
+		o := options(s)
+		o.KeyFile, o.AgentSocket = file, socket
+		c, err := ssh.Dial(t.Context(), o)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	o := options(s)
+	o.KeyFile = ""
+	if _, err := ssh.Dial(t.Context(), o); !errors.Is(err, ssh.ErrAuth) {
+		t.Errorf("no key at all: %v, want ErrAuth", err)
 	}
 }
