@@ -131,11 +131,12 @@ func writeFile(path, content string) error {
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".refit-*")
+	// One fixed name: what a crash leaves behind, the next writing takes over.
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".refit-new")
+	temp, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	name := temp.Name()
 	_, err = temp.WriteString(content)
 	if err == nil {
 		err = temp.Chmod(info.Mode().Perm())

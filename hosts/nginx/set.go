@@ -59,6 +59,9 @@ func (p *proxy) set(ctx context.Context, in SetIn, say func(string)) (SetOut, er
 		return out, err
 	}
 	out.Reloaded = true
+	if err := p.note(texts(includes)); err != nil {
+		say(fmt.Sprintf("%v; the next change of an upstream will reload nginx once more than it has to", err))
+	}
 	// What counts is what stands in the files now, not what was meant to.
 	if includes, err = readIncludes(in.Files); err != nil {
 		return out, err
@@ -91,7 +94,7 @@ func (p *proxy) load(ctx context.Context, includes []*Include, before []string, 
 		// Without a stamp the next call reloads, whatever nginx has loaded by then.
 		return errors.Join(fmt.Errorf("cannot reload nginx, the old upstreams are back in the files: %w", err), p.restore(includes, before), p.reloadAgain(ctx))
 	}
-	return p.note(texts(includes))
+	return nil
 }
 
 // reloadAgain loads the old content in case nginx took the new one after all.

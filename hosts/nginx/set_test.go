@@ -179,6 +179,23 @@ func TestFilesThatAreRightButWereNeverLoadedAreReloaded(t *testing.T) {
 	}
 }
 
+func TestALoadedChangeThatCannotBeNotedIsDoneAndSaysSo(t *testing.T) {
+	f := newFake(t)
+	p := f.proxy(t)
+	p.stamp = filepath.Join(f.dir, "notes", "loaded")
+	if err := os.MkdirAll(p.stamp+".new", 0o755); err != nil { // the note cannot be written over it
+		t.Fatal(err)
+	}
+	var said []string
+	out, err := p.set(context.Background(), f.in(true), func(s string) { said = append(said, s) })
+	if err != nil || !out.Changed || !out.Reloaded || f.loaded != webDown+streamDown {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if len(said) == 0 || !strings.Contains(said[0], "once more than it has to") {
+		t.Errorf("said %q", said)
+	}
+}
+
 func TestWhatNginxRefusesIsPutBackAndNotReloaded(t *testing.T) {
 	f := newFake(t)
 	f.refuse = "nginx: [emerg] host not found in upstream"
