@@ -114,7 +114,8 @@ type Access struct {
 	// Next is the cursor to ask with the next time.
 	Next Cursor `json:"next"`
 	// Rotated: the log was rotated since; what the old file held was read too, if
-	// it still lay beside the new one. Lost: it did not, so lines are missing.
+	// it still lay beside the new one. Lost: it did not, so lines are missing. A log
+	// that was emptied in its place is known by being shorter than the cursor.
 	Rotated bool `json:"rotated,omitempty"`
 	Lost    bool `json:"lost,omitempty"`
 	// Unreadable counts lines of a format that is not understood.
