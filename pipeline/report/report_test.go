@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,8 +209,17 @@ func TestTheTerminalKeepsWhatMattersInOrderAndEndsWhenClosed(t *testing.T) {
 	if err := term.Close(); err != nil {
 		t.Fatal(err)
 	}
-	term.Observe(night()[0]) // after the end it harms nothing
 	got := out.b.String()
+	term.Observe(night()[0])
+	if out.b.String() != got {
+		t.Error("the picture changes after the end")
+	}
+	if strings.Contains(got, "\x1b]") || strings.Contains(got, "\x1b[6n") || strings.Contains(got, "\x1b[c") {
+		t.Error("the terminal is asked something that nobody reads the answer to")
+	}
+	if err := term.Close(); err != nil {
+		t.Errorf("closing it twice: %v", err)
+	}
 	last := -1
 	for _, want := range []string{"bundle install", "done in 1:20 min", "FAILED after 1:00 min", "taken back in 9.0 s", "COULD NOT BE TAKEN BACK"} {
 		want = strings.Replace(want, "done in 1:20 min", "done in 1:20 min", 1)
@@ -218,6 +228,76 @@ func TestTheTerminalKeepsWhatMattersInOrderAndEndsWhenClosed(t *testing.T) {
 			t.Errorf("%q is missing or out of order", want)
 		}
 		last = at
+	}
+}
+
+// screen plays what was written on a terminal of endless height.
+func screen(t *testing.T, written string) string {
+	t.Helper()
+	lines, at := []string{""}, 0
+	for written != "" {
+		var up int
+		switch {
+		case strings.HasPrefix(written, "\x1b[J"):
+			lines, written = lines[:at+1], written[3:]
+			lines[at] = ""
+		case strings.HasPrefix(written, "\x1b["):
+			if n, err := fmt.Sscanf(written, "\x1b[%dA", &up); n != 1 || err != nil {
+				t.Fatalf("not understood: %q", written[:10])
+			}
+			at -= up
+			written = written[strings.IndexByte(written, 'A')+1:]
+		case written[0] == '\r':
+			written = written[1:]
+		case written[0] == '\n':
+			at++
+			if at == len(lines) {
+				lines = append(lines, "")
+			}
+			written = written[1:]
+		default:
+			end := strings.IndexAny(written, "\r\n\x1b")
+			if end < 0 {
+				end = len(written)
+			}
+			lines[at] += written[:end]
+			written = written[end:]
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestTheTerminalShowsOnePictureBelowTheLinesToKeep(t *testing.T) {
+	var out shared
+	term, err := NewTerminal(&out, TerminalOptions{Title: "lab", Steps: []string{"build", "place", "roll web kirk", "roll web spock"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range night() {
+		term.Observe(e)
+	}
+	if err := term.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := screen(t, out.b.String())
+	if n := strings.Count(got, "✗ roll web kirk"); n != 1 {
+		t.Errorf("%d pictures:\n%s", n, got)
+	}
+	if strings.Index(got, "FAILED after") > strings.Index(got, "✓ build") || !strings.HasPrefix(got, "03:00:03 [1/4] build on uhura: bundle install\n") {
+		t.Errorf("the lines to keep are not above the picture:\n%s", got)
+	}
+}
+
+func TestATerminalThatIsGoneHarmsNothing(t *testing.T) {
+	term, err := NewTerminal(full{}, TerminalOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range night() {
+		term.Observe(e)
+	}
+	if err := term.Close(); err == nil {
+		t.Error("the error is lost")
 	}
 }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/lipgloss"
+	"golang.org/x/term"
 
 	"vmst.io/refit/pipeline"
 )
@@ -23,53 +25,126 @@ type TerminalOptions struct {
 	Steps []string
 }
 
-// Terminal is the live view. It reads nothing from the terminal and does not
-// change its mode, so that Ctrl-C stays a signal for the command.
+// Terminal is the live view: events worth keeping scroll by above it. It reads
+// nothing from the terminal, asks it nothing and does not change its mode, so that
+// Ctrl-C stays a signal for the command and a terminal that answers no questions
+// costs no time. (Bubble Tea asks for the background's colour when the program
+// starts, whatever it is to do, and waits five seconds for an answer.)
 type Terminal struct {
-	program *tea.Program
-	ended   chan error
+	w    io.Writer
+	size func() (width, height int)
+	now  func() time.Time
+
+	mu    sync.Mutex
+	view  view
+	drawn int // lines of the picture that stands now
+	err   error
+	over  bool
+
+	quit  chan struct{}
+	ended chan struct{}
 }
 
-// NewTerminal shows the view on w, a terminal, at once and until Close.
+// NewTerminal shows the view on w, a terminal, at once and until Close, which
+// tells whether w took it.
 func NewTerminal(w io.Writer, o TerminalOptions) (*Terminal, error) {
 	if w == nil {
 		return nil, errors.New("cannot show the live view: no terminal")
 	}
-	t := &Terminal{ended: make(chan error, 1)}
-	t.program = tea.NewProgram(newView(lipgloss.NewRenderer(w), o, time.Now()),
-		tea.WithOutput(w), tea.WithInput(nil), tea.WithoutSignalHandler())
-	go func() {
-		_, err := t.program.Run()
-		t.ended <- err
-	}()
+	t := &Terminal{
+		w: w, size: sizeOf(w), now: time.Now, quit: make(chan struct{}), ended: make(chan struct{}),
+		view: newView(lipgloss.NewRenderer(w), o, time.Now()),
+	}
+	t.paint("")
+	go t.beat() // paint is guarded by mu from here on
 	return t, nil
 }
 
-// Observe shows the event. What is worth keeping is printed above the view, where
-// it stays; sent from here, so that lines keep their order.
-func (t *Terminal) Observe(e pipeline.Event) {
-	if line := kept(e); line != "" {
-		t.program.Send(tea.Println(line)())
+// sizeOf tells a terminal's size each time that it is asked; 100 by 40 for what
+// has none.
+func sizeOf(w io.Writer) func() (int, int) {
+	return func() (int, int) {
+		if f, ok := w.(*os.File); ok {
+			if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
+				return width, height
+			}
+		}
+		return 100, 40
 	}
-	t.program.Send(e)
 }
 
-// Close leaves the last picture on the terminal and frees it.
+// beat moves the clock of the view.
+func (t *Terminal) beat() {
+	defer close(t.ended)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.quit:
+			return
+		case <-tick.C:
+			t.mu.Lock()
+			t.view.now = t.now()
+			t.paint("")
+			t.mu.Unlock()
+		}
+	}
+}
+
+// Observe shows the event.
+func (t *Terminal) Observe(e pipeline.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
+	t.view = t.view.observe(e)
+	t.paint(kept(e))
+}
+
+// Close leaves the last picture on the terminal. It returns the first error that
+// the terminal gave.
 func (t *Terminal) Close() error {
-	t.program.Quit()
-	if err := <-t.ended; err != nil {
-		return fmt.Errorf("cannot show the live view: %w", err)
+	t.mu.Lock()
+	again := t.over
+	t.over = true
+	t.mu.Unlock()
+	if !again {
+		close(t.quit)
+	}
+	<-t.ended
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return fmt.Errorf("cannot show the live view: %w", t.err)
 	}
 	return nil
 }
 
-// tick moves the clock of the view.
-type tick time.Time
+// paint replaces the picture, in one write, after the lines to keep, if any. The
+// caller holds mu.
+func (t *Terminal) paint(keep string) {
+	t.view.width, t.view.height = t.size()
+	var b strings.Builder
+	if t.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", t.drawn) // up to the picture's first line
+	}
+	b.WriteString("\r\x1b[J") // and clear from there
+	if keep != "" {
+		b.WriteString(keep + "\n")
+	}
+	picture := t.view.View()
+	b.WriteString(picture)
+	t.drawn = strings.Count(picture, "\n")
+	if _, err := io.WriteString(t.w, b.String()); err != nil && t.err == nil {
+		t.err = err
+	}
+}
 
 // look is how the parts of the view are drawn.
 type look struct{ title, dim, good, bad, work lipgloss.Style }
 
-// view is the model of the live view.
+// view is what the picture is drawn from.
 type view struct {
 	title  string
 	look   look
@@ -113,27 +188,6 @@ func newView(r *lipgloss.Renderer, o TerminalOptions, now time.Time) view {
 		v.steps = append(v.steps, shown{name: s})
 	}
 	return v
-}
-
-// Init starts the clock.
-func (v view) Init() tea.Cmd { return beat() }
-
-func beat() tea.Cmd {
-	return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tick(t) })
-}
-
-// Update takes in an event, the clock or the terminal's size.
-func (v view) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch m := msg.(type) {
-	case tea.WindowSizeMsg:
-		v.width, v.height = m.Width, m.Height
-	case tick:
-		v.now = time.Time(m)
-		return v, beat()
-	case pipeline.Event:
-		v = v.observe(m)
-	}
-	return v, nil
 }
 
 // kept is the line of an event that stays above the view, "" for most.
@@ -217,7 +271,7 @@ func (v *view) seen(e pipeline.Event) {
 	v.hosts = append(v.hosts, HostRow{Name: e.Host, State: e.State, Release: e.Release})
 }
 
-// View draws the picture: never more lines than the terminal has.
+// View draws the picture: never more lines than the terminal has, nor wider ones.
 func (v view) View() string {
 	head := v.look.title.Render(v.title) + v.look.dim.Render("   "+round(v.now.Sub(v.began)))
 	lines := []string{head, ""}
@@ -239,7 +293,7 @@ func (v view) View() string {
 	lines = append(lines, v.stepLines(room)...)
 	lines = append(lines, foot...)
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().MaxWidth(max(v.width, 20)).Render(strings.ReplaceAll(l, "\n", " "))
+		lines[i] = lipgloss.NewStyle().MaxWidth(max(v.width-1, 20)).Render(strings.ReplaceAll(l, "\n", " "))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
