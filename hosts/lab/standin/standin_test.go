@@ -162,8 +162,8 @@ func TestEachLockFileIsMadeAnewOnceAndKeptForTheReleasesThatShareIt(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	if calls != 2 {
-		t.Errorf("%d lock files made, want 2: that of v4.5.0 and that of v4.6.0", calls)
+	if calls != 3 {
+		t.Errorf("%d lock files made, want 3: those of v4.5.0, v4.6.0 and v4.6.6", calls)
 	}
 	if lock := git(t, repo, "show", "v4.5.10:Gemfile.lock"); lock != "lock 1" {
 		t.Errorf("v4.5.10 has %q, not the lock file of v4.5.0", lock)
