@@ -1,7 +1,6 @@
 package builds
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -310,45 +309,6 @@ func (b *Builder) follow(ctx context.Context, name string, job *node.Job, log *t
 		if len(out.Data) == 0 || out.Next >= out.Size {
 			return nil
 		}
-	}
-}
-
-// maxTail bounds how much of a step's log is kept for ErrorLines, bytes; the
-// host keeps all of it.
-const maxTail = 1 << 20
-
-// tail passes a growing log on, line by line, and keeps its end.
-type tail struct {
-	step   string
-	say    func(string)
-	offset int64
-	line   bytes.Buffer
-	all    bytes.Buffer
-}
-
-func (t *tail) write(b []byte) {
-	t.all.Write(b)
-	if over := t.all.Len() - maxTail; over > 0 {
-		t.all.Next(over)
-	}
-	t.line.Write(b)
-	for {
-		i := bytes.IndexByte(t.line.Bytes(), '\n')
-		if i < 0 {
-			return
-		}
-		t.tell(string(t.line.Next(i + 1)))
-	}
-}
-
-func (t *tail) flush() {
-	t.tell(t.line.String())
-	t.line.Reset()
-}
-
-func (t *tail) tell(line string) {
-	if line = strings.TrimSpace(ansi.ReplaceAllString(line, "")); line != "" {
-		t.say(t.step + ": " + line)
 	}
 }
 

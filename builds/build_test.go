@@ -92,6 +92,18 @@ func TestABuildTakesNothingFromTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestProgressIsToldWithoutEveryGemsName(t *testing.T) {
+	w := newWorld(t)
+	w.program("bundle", `i=0; while [ $i -lt 300 ]; do echo "Installing gem$i 1.0.0"; i=$((i+1)); done; echo "Bundle complete!"
+mkdir -p public/packs/.vite; printf js > public/packs/a.js; echo '{"a":{"file":"a.js"}}' > public/packs/.vite/manifest.json`)
+	if _, err := w.builder.Build(t.Context(), w.recipe(), w.say); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(strings.Join(w.said, "\n"), "Installing gem"); n == 0 || n > 50 || !w.heard("bundle: Bundle complete!") {
+		t.Errorf("%d of 600 lines of chatter were told", n)
+	}
+}
+
 func TestAStepThatFailsIsNamedWithItsLinesAndLeavesNothingWhole(t *testing.T) {
 	w := newWorld(t)
 	w.program("bundle", `[ "$1" = install ] || { echo "rails aborted!"; echo "NameError: uninitialized constant Webpush"; exit 3; }`)
