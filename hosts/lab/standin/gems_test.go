@@ -3,6 +3,7 @@ package standin_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,8 +19,10 @@ func TestAGemFromGitHasTheCommitThatTheLockFileNames(t *testing.T) {
 	if len(gems) != 1 {
 		t.Fatalf("gems %v, want one", gems)
 	}
-	upstream := assembled(t)
-	lock := git(t, upstream, "show", "v4.6.6:Gemfile.lock")
+	lock, err := os.ReadFile(filepath.Join(source, "tags/v4.6.6/Gemfile.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range gems {
 		repo := filepath.Join(t.TempDir(), "gem.git")
 		if err := standin.AssembleGem(context.Background(), source, name, repo); err != nil {
@@ -27,7 +30,7 @@ func TestAGemFromGitHasTheCommitThatTheLockFileNames(t *testing.T) {
 		}
 		commit := git(t, repo, "rev-parse", "main")
 		want := "remote: https://github.com/" + name + ".git\n  revision: " + commit + "\n"
-		if !strings.Contains(lock, want) {
+		if !strings.Contains(string(lock), want) {
 			t.Errorf("Gemfile.lock of v4.6.6 does not hold %q", want)
 		}
 		if err := standin.AssembleGem(context.Background(), source, name, repo); !errors.Is(err, standin.ErrTargetExists) {
