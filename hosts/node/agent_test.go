@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,6 +112,21 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
+// newReadyHost is newHost with the agent there already: uploading takes a second.
+func newReadyHost(t *testing.T) *host {
+	t.Helper()
+	h := newHost(t)
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("refit-%x", sha256.Sum256(b))[:len("refit-")+16]
+	if err := os.WriteFile(filepath.Join(h.dir, "bin", name), b, 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	return h
+}
+
 func (h *host) with(epoch int64) *node.Agent {
 	return &node.Agent{
 		Host: "kirk", Shell: h.conn, Binary: "/proc/self/exe", Run: fmt.Sprintf("u-%d", epoch), Sudo: true, Dir: filepath.Join(h.dir, "bin"),
@@ -171,7 +187,7 @@ func TestTheAgentIsUploadedOnceUnderItsHashAndOnlyWhenItIsMissing(t *testing.T) 
 }
 
 func TestAStaleEpochIsRefused(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	if _, err := h.FenceRaise(t.Context(), node.RaiseIn{Epoch: 5, Holder: "anna@desk"}); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +219,7 @@ func TestAStaleEpochIsRefused(t *testing.T) {
 }
 
 func TestRaisingTheFenceWaitsForAVerbAndNamesIt(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	file := filepath.Join(h.dir, "file")
 	w, ended := holding(t, h.Agent, "hold", file)
 	_, err := h.with(2).FenceRaise(t.Context(), node.RaiseIn{Epoch: 2, Holder: "ben", Wait: 100 * time.Millisecond})
@@ -222,7 +238,7 @@ func TestRaisingTheFenceWaitsForAVerbAndNamesIt(t *testing.T) {
 }
 
 func TestAFrozenVerbOfALowerEpochIsEndedAndNeverChangesTheHost(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	file := filepath.Join(h.dir, "file")
 	w, ended := holding(t, h.Agent, "hold", file)
 	f, err := h.FenceShow(t.Context())
@@ -260,7 +276,7 @@ func TestAFrozenVerbOfALowerEpochIsEndedAndNeverChangesTheHost(t *testing.T) {
 }
 
 func TestWhatAnEndedVerbHadStartedIsEndedWithIt(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	file := filepath.Join(h.dir, "file")
 	w, ended := holding(t, h.Agent, "spawn", file)
 	f, err := h.with(2).FenceRaise(t.Context(), node.RaiseIn{Epoch: 2, Holder: "ben", Wait: 50 * time.Millisecond, Kill: true})
@@ -278,7 +294,7 @@ func TestWhatAnEndedVerbHadStartedIsEndedWithIt(t *testing.T) {
 }
 
 func TestAHigherEpochsVerbIsNeverKilled(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	w, ended := holding(t, h.with(9), "hold", filepath.Join(h.dir, "file"))
 	_, err := h.with(2).FenceRaise(t.Context(), node.RaiseIn{Epoch: 2, Holder: "ben", Wait: 50 * time.Millisecond, Kill: true})
 	if !errors.Is(err, node.ErrInUse) {
@@ -293,7 +309,7 @@ func TestAHigherEpochsVerbIsNeverKilled(t *testing.T) {
 }
 
 func TestASilentHostEndsTheCallAndABusyOneDoesNot(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	if _, err := h.FenceShow(t.Context()); err != nil { // the agent is there before time counts
 		t.Fatal(err)
 	}
@@ -315,7 +331,7 @@ func TestASilentHostEndsTheCallAndABusyOneDoesNot(t *testing.T) {
 }
 
 func TestAVerbWhoseCallerIsGoneEndsAndLetsGoOfTheFence(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	_, ended := holding(t, h.Agent, "hold", filepath.Join(h.dir, "file"))
 	h.server.Drop()
 	if err := <-ended; !errors.Is(err, hosts.ErrLost) {
@@ -330,7 +346,7 @@ func TestAVerbWhoseCallerIsGoneEndsAndLetsGoOfTheFence(t *testing.T) {
 }
 
 func TestAnAgentThatDiesIsNotTakenForOneThatAnswered(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	err := h.Call(t.Context(), "crash", nil, nil, nil, nil)
 	var exit *hosts.ExitError
 	if !errors.As(err, &exit) || exit.Code != 9 {
@@ -339,14 +355,14 @@ func TestAnAgentThatDiesIsNotTakenForOneThatAnswered(t *testing.T) {
 }
 
 func TestAnUnknownVerbIsToldApart(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	if err := h.Call(t.Context(), "dance", nil, nil, nil, nil); !errors.Is(err, node.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
 }
 
 func TestAPayloadThatCannotBeReadIsTheCallersError(t *testing.T) {
-	h := newHost(t)
+	h := newReadyHost(t)
 	broken := errors.New("builder gone")
 	err := h.Call(t.Context(), "look", map[string]string{}, readerFunc(func([]byte) (int, error) { return 0, broken }), nil, nil)
 	if !errors.Is(err, broken) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -305,84 +304,6 @@ func TestAManifestThatLeavesItsReleaseIsRefused(t *testing.T) {
 	m = node.Manifest{Format: 2, Release: "v1.0.0"}
 	if err := m.Check(); err == nil {
 		t.Error("another format was accepted")
-	}
-}
-
-func TestBridgedAssetsAreAddedBothWaysAndNeverReplaceOrNameAManifest(t *testing.T) {
-	a, _ := hoststest.NewNode(t, nil)
-	home := t.TempDir()
-	for name, files := range map[string]map[string]string{"v1.0.0": v1, "v2.0.0": v2} {
-		root, m := build(t, name, files)
-		if _, _, err := place(t, a, home, root, m); err != nil {
-			t.Fatal(err)
-		}
-	}
-	in := node.BridgeIn{Home: home, From: "v1.0.0", To: "v2.0.0"}
-	out, err := a.Bridge(t.Context(), in)
-	if err != nil || out != (node.BridgeOut{ToFrom: 1, ToTo: 1}) {
-		t.Fatalf("got %+v, %v, want one file each way", out, err)
-	}
-	for file, want := range map[string]string{
-		"v1.0.0/public/packs/b-222.js": "js2", "v2.0.0/public/packs/a-111.js": "js1",
-		"v1.0.0/public/packs/sw.js": "sw1", "v2.0.0/public/packs/.vite/manifest.json": "m2",
-	} {
-		if b, err := os.ReadFile(filepath.Join(home, "releases", file)); err != nil || string(b) != want {
-			t.Errorf("%s is %q, %v, want %q", file, b, err, want)
-		}
-	}
-	if out, err := a.Bridge(t.Context(), in); err != nil || out != (node.BridgeOut{}) {
-		t.Errorf("the second time: %+v, %v", out, err)
-	}
-	v, err := a.PlaceVerify(t.Context(), node.VerifyIn{Home: home, Release: "v2.0.0"}, nil)
-	if err != nil || len(v.Differences) > 0 {
-		t.Errorf("bridged files count as differences: %v, %v", v.Differences, err)
-	}
-}
-
-func TestSwitchMovesLiveOnceAndOnlyToAReleaseThatIsThere(t *testing.T) {
-	a, _ := hoststest.NewNode(t, nil)
-	home := t.TempDir()
-	tree(t, home, map[string]string{"releases/v1.0.0/": "", "releases/v2.0.0/": ""})
-	for _, step := range []struct {
-		to   string
-		want node.SwitchOut
-	}{
-		{"v1.0.0", node.SwitchOut{New: "v1.0.0", Changed: true}},
-		{"v2.0.0", node.SwitchOut{Old: "v1.0.0", New: "v2.0.0", Changed: true}},
-		{"v2.0.0", node.SwitchOut{Old: "v2.0.0", New: "v2.0.0"}},
-	} {
-		got, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: step.to})
-		if err != nil || got != step.want {
-			t.Errorf("to %s: %+v, %v, want %+v", step.to, got, err, step.want)
-		}
-	}
-	if target, err := os.Readlink(filepath.Join(home, "live")); err != nil || target != "releases/v2.0.0" {
-		t.Errorf("live is %q, %v", target, err)
-	}
-	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "v3.0.0"}); !errors.Is(err, node.ErrNotFound) {
-		t.Errorf("a release that is not there: %v", err)
-	}
-	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "../../etc"}); err == nil {
-		t.Error("a path was taken for a release")
-	}
-}
-
-func TestPruneKeepsTheLiveReleaseAndOneThatAProcessWorksIn(t *testing.T) {
-	a, _ := hoststest.NewNode(t, nil)
-	home := t.TempDir()
-	tree(t, home, map[string]string{"releases/v1.0.0/f": "", "releases/v2.0.0/f": "", "releases/v3.0.0/": "", "releases/v4.0.0/": "", "live": "-> releases/v3.0.0"})
-	t.Chdir(filepath.Join(home, "releases/v2.0.0"))
-	out, err := a.Prune(t.Context(), node.PruneIn{Home: home, Keep: []string{"v4.0.0"}, Dry: true}, nil)
-	if err != nil || len(out.Removed) != 1 {
-		t.Fatalf("dry: %+v, %v", out, err)
-	}
-	out, err = a.Prune(t.Context(), node.PruneIn{Home: home, Keep: []string{"v4.0.0"}}, nil)
-	if err != nil || len(out.Removed) != 1 || out.Removed[0] != "v1.0.0" || out.Held["v3.0.0"] != "live" || !strings.Contains(out.Held["v2.0.0"], fmt.Sprint(os.Getpid())) {
-		t.Errorf("got %+v, %v", out, err)
-	}
-	left, err := os.ReadDir(filepath.Join(home, "releases"))
-	if err != nil || len(left) != 3 {
-		t.Errorf("left %v, %v", left, err)
 	}
 }
 

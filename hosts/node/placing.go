@@ -1,0 +1,276 @@
+package node
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// placing is one release being built under a temporary name.
+type placing struct {
+	PutIn
+	root string
+	run  string
+	out  *PutOut
+}
+
+func (p *placing) build(ctx context.Context, payload io.Reader, say func(string)) error {
+	files := p.Manifest.Files
+	skip := placedRecord{Links: p.Links}.differs()
+	if err := os.MkdirAll(filepath.Join(p.root, metaDir), 0o755); err != nil {
+		return err
+	}
+	for _, e := range files {
+		if e.Dir && !skip(e.Path) {
+			if err := os.MkdirAll(filepath.Join(p.root, e.Path), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	found, err := findLocal(ctx, p.Home, p.Manifest)
+	if err != nil {
+		return err
+	}
+	if err := p.unpack(ctx, payload, found, skip); err != nil {
+		return err
+	}
+	say(fmt.Sprintf("%d files arrived", p.out.Sent))
+	if err := p.fill(ctx, found, skip); err != nil {
+		return err
+	}
+	for _, e := range files {
+		if e.Link != "" && !skip(e.Path) {
+			if err := os.Symlink(e.Link, filepath.Join(p.root, e.Path)); err != nil {
+				return err
+			}
+		}
+	}
+	return p.finish(skip)
+}
+
+// unpack takes the files of the pack, verifies each, and adds them to found. It
+// reads no further than the pack's end.
+func (p *placing) unpack(ctx context.Context, payload io.Reader, found map[string]string, skip func(string) bool) error {
+	need := false
+	for _, e := range p.Manifest.Files {
+		need = need || e.Regular() && found[e.SHA256] == ""
+	}
+	if !need {
+		return nil
+	}
+	z, err := zstd.NewReader(payload, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(32<<20))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	t := tar.NewReader(bufio.NewReaderSize(z, 256<<10))
+	buf := make([]byte, 128<<10)
+	for ctx.Err() == nil {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return Failf(CodePayload, "the pack broke off after %d files: %v", p.out.Sent, err)
+		}
+		i, err := strconv.Atoi(h.Name)
+		if err != nil || i < 0 || i >= len(p.Manifest.Files) || !p.Manifest.Files[i].Regular() {
+			return Failf(CodePayload, "the pack holds %q, which the manifest has no file for", h.Name)
+		}
+		e := p.Manifest.Files[i]
+		dst := filepath.Join(p.root, e.Path)
+		if skip(e.Path) {
+			dst = filepath.Join(p.root, metaDir, tempPrefix+h.Name) // of use only for its content
+		}
+		if err := writeContent(dst, e, t, h.ModTime, buf); err != nil {
+			return err
+		}
+		found[e.SHA256] = dst
+		p.out.Sent++
+	}
+	return context.Cause(ctx)
+}
+
+// writeContent writes a new file from r and verifies what it wrote.
+func writeContent(dst string, e Entry, r io.Reader, modified time.Time, buf []byte) error {
+	f, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(e.Mode))
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	n, err := io.CopyBuffer(onlyWriter{f}, io.TeeReader(r, h), buf)
+	if err == nil {
+		err = f.Chmod(fs.FileMode(e.Mode)) // the umask took its part when it was made
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return Failf(CodePayload, "the pack broke off in %s", e.Path)
+		}
+		return err
+	}
+	if sum := hex.EncodeToString(h.Sum(nil)); sum != e.SHA256 || n != e.Size {
+		return Failf(CodePayload, "%s arrived with other content than the manifest says", e.Path)
+	}
+	return os.Chtimes(dst, modified, modified)
+}
+
+type onlyWriter struct{ io.Writer }
+
+// fill links or copies every file that did not come with the pack. A file is
+// linked only if its owner and mode are right already, and never in a writable
+// directory: what one release writes must not change another.
+func (p *placing) fill(ctx context.Context, found map[string]string, skip func(string) bool) error {
+	files := p.Manifest.Files
+	for _, e := range files {
+		if e.Regular() && found[e.SHA256] == "" && !skip(e.Path) {
+			return Failf(CodePayload, "the pack lacks %s, and no release on this host has it", e.Path)
+		}
+	}
+	var linked, copied atomic.Int64
+	err := each(ctx, len(files), func(i int, buf []byte) error {
+		e := files[i]
+		dst := filepath.Join(p.root, e.Path)
+		src := found[e.SHA256]
+		if !e.Regular() || skip(e.Path) || src == dst {
+			return nil
+		}
+		fi, err := os.Lstat(src)
+		if err != nil {
+			return err
+		}
+		st, ok := fi.Sys().(*syscall.Stat_t)
+		// ext4 allows 65,000 links to a file; far below it a copy is as good.
+		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000
+		rel, err := filepath.Rel(p.root, src)
+		fromWritable := err == nil && below(rel, p.Writable)
+		if same && !below(e.Path, p.Writable) && !fromWritable {
+			if err := os.Link(src, dst); err == nil {
+				linked.Add(1)
+				return nil
+			} else if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
+				return err
+			}
+		}
+		f, err := os.Open(src)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		copied.Add(1)
+		return writeContent(dst, e, onlyReader{f}, fi.ModTime(), buf)
+	})
+	p.out.Linked, p.out.Copied = int(linked.Load()), int(copied.Load())
+	return err
+}
+
+// finish makes the shared links, the writable directories and the records, and
+// gives directories their modes.
+func (p *placing) finish(skip func(string) bool) error {
+	// Files in a place that a shared link takes were of use for their content only.
+	spare, err := filepath.Glob(filepath.Join(p.root, metaDir, tempPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range spare {
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	for link, target := range p.Links {
+		path := filepath.Join(p.root, link)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(target, path); err != nil {
+			return err
+		}
+	}
+	for i := len(p.Manifest.Files) - 1; i >= 0; i-- {
+		e := p.Manifest.Files[i]
+		if e.Dir && !skip(e.Path) {
+			if err := os.Chmod(filepath.Join(p.root, e.Path), fs.FileMode(e.Mode)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range p.Writable {
+		if err := os.MkdirAll(filepath.Join(p.root, dir), 0o755); err != nil {
+			return err
+		}
+		if err := chownAll(filepath.Join(p.root, dir), p.Owner); err != nil {
+			return err
+		}
+	}
+	if err := p.Manifest.Write(p.root); err != nil {
+		return err
+	}
+	digest, err := p.Manifest.Digest()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(placedRecord{Digest: digest, Run: p.run, Links: p.Links, Writable: p.Writable, Owner: p.Owner})
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(p.root, placedFile), append(b, '\n'), 0o644)
+}
+
+// chownAll gives a directory and all below it to a user.
+func chownAll(dir, owner string) error {
+	if owner == "" {
+		return nil
+	}
+	uid, gid, _, err := lookupUser(owner)
+	if err != nil {
+		return err
+	}
+	if uid == os.Geteuid() {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(p, uid, gid)
+	})
+}
+
+// lookupUser finds a user's numbers, with those of all groups.
+func lookupUser(name string) (uid, gid int, groups []uint32, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, 0, nil, fmt.Errorf("this host has no user %s: %w", name, err)
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	for _, id := range ids {
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		groups = append(groups, uint32(n))
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	return uid, gid, groups, errors.Join(err1, err2)
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
