@@ -21,6 +21,7 @@ func upWord() *cli.Command {
 			refitFlag(),
 			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
 			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
+			&cli.StringFlag{Name: "git", Usage: "serve the bare repositories below `DIRECTORY` in the place of public ones (OWNER/NAME)"},
 		},
 		Action: func(c *cli.Context) error {
 			tell := say()
@@ -43,7 +44,7 @@ func options(c *cli.Context, tell lab.Say) (lab.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	o.GemRegistry, o.NpmOverlay = c.String("gems"), c.String("npm-overlay")
+	o.GemRegistry, o.NpmOverlay, o.Git = c.String("gems"), c.String("npm-overlay"), c.String("git")
 	if app := c.String("app"); app != "" {
 		o.App, o.Prepare = app, nil
 	}

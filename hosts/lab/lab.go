@@ -70,6 +70,10 @@ type Options struct {
 	// NpmOverlay is a folder of NAME-VERSION.tgz files answered before the
 	// registry; empty for none.
 	NpmOverlay string
+	// Git is a folder of bare repositories that the git mirror serves for reading,
+	// "mastodon/webpush" as http://10.77.0.1:8083/git/mastodon/webpush; empty for
+	// "git" in the cache.
+	Git string
 	// Self is the lab's own program, run for the mirrors and put on the hosts that
 	// need it; empty for the running program.
 	Self string
@@ -92,10 +96,12 @@ type State struct {
 	Release string    `json:"release,omitempty"`
 	Self    string    `json:"self"`
 	Since   time.Time `json:"since"`
-	// Gems and NpmOverlay are the folders that the mirrors serve.
+	// Gems, NpmOverlay and Git are the folders that the mirrors serve, NpmFrom the
+	// registry behind the npm mirror.
 	Gems       string  `json:"gems,omitempty"`
 	NpmOverlay string  `json:"npm_overlay,omitempty"`
 	NpmFrom    string  `json:"npm_from,omitempty"`
+	Git        string  `json:"git"`
 	Secrets    Secrets `json:"secrets"`
 	// Ruby and Node are the versions that the image has.
 	Ruby string `json:"ruby"`

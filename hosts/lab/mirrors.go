@@ -21,15 +21,11 @@ func (l *Lab) Mirrors(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	git := filepath.Join(l.Cache, "git")
-	if err := os.MkdirAll(git, 0o755); err != nil {
-		return fmt.Errorf("cannot make the folder of git mirrors: %w", err)
-	}
 	failed := make(chan error, 3)
 	for port, h := range map[int]http.Handler{
 		PortGems: http.FileServer(http.Dir(l.Gems)),
 		PortNpm:  npm,
-		PortGit:  GitHTTP(git),
+		PortGit:  GitHTTP(l.Git),
 	} {
 		ln, err := listen(fmt.Sprintf("%s:%d", Gateway, port))
 		if err != nil {

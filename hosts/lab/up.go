@@ -102,6 +102,9 @@ func newLab(o Options) (*Lab, error) {
 			return nil, fmt.Errorf("cannot find the lab's own program: %w", err)
 		}
 	}
+	if o.Git == "" {
+		o.Git = filepath.Join(o.Cache, "git")
+	}
 	if o.Files == "" {
 		if o.Files, err = FindFiles(); err != nil {
 			return nil, err
@@ -111,7 +114,7 @@ func newLab(o Options) (*Lab, error) {
 		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
 		Redis: RedisAddress, Database: DatabaseAddress, Primary: "majel",
 	}
-	for _, p := range []struct{ to, from *string }{{&l.Cache, &o.Cache}, {&l.Files, &o.Files}, {&l.Self, &o.Self}} {
+	for _, p := range []struct{ to, from *string }{{&l.Cache, &o.Cache}, {&l.Files, &o.Files}, {&l.Self, &o.Self}, {&l.Git, &o.Git}} {
 		if *p.to, err = filepath.Abs(*p.from); err != nil {
 			return nil, fmt.Errorf("cannot make %s absolute: %w", *p.from, err)
 		}
@@ -152,8 +155,10 @@ func takeLock() (*os.File, error) {
 
 // prepare makes or finds all that is made once: keys, image, gems, the application.
 func (l *Lab) prepare(ctx context.Context, o Options) error {
-	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
-		return fmt.Errorf("cannot make the lab's directory: %w", err)
+	for _, d := range []string{l.Dir, l.Git} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("cannot make the lab's directories: %w", err)
+		}
 	}
 	if err := l.makeKeys(ctx); err != nil {
 		return err
