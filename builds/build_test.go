@@ -48,7 +48,7 @@ func TestABuildIsWholePureAndMadeOnce(t *testing.T) {
 			t.Errorf("the manifest lacks %s", p)
 		}
 	}
-	for _, p := range []string{".refit/unfinished", "tmp/local_secret.txt", "tmp/cache", "vendor/bundle/ruby/3.3.0/cache"} {
+	for _, p := range []string{".refit/unfinished", "tmp/local_secret.txt", "tmp/cache", "vendor/bundle/ruby/3.3.0/cache", "vendor/bundle/ruby/3.3.0/bundler/gems/webpush-1/.git"} {
 		if slices.Contains(paths, p) || exists(t, filepath.Join(w.dir(), p)) {
 			t.Errorf("the release holds %s", p)
 		}

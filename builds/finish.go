@@ -34,6 +34,9 @@ var cleaned = []string{
 	"vendor/bundle/ruby/*/cache",                     // the gems as they were packed
 	"vendor/bundle/ruby/*/extensions/*/*/*/*.out",    // what the compiler said, with times
 	"vendor/bundle/ruby/*/extensions/*/*/*/mkmf.log", // the same
+	// Bundler wrote the gemspec out; the clone's own records hold times and are
+	// not read again (Bundler 2.6.7, tried without git on the host).
+	"vendor/bundle/ruby/*/bundler/gems/*/.git",
 	"node_modules/.cache", "node_modules/.vite*", "node_modules/.yarn-state.yml",
 	".yarn/install-state.gz", ".yarn/cache", ".yarn/unplugged", ".yarn/build-state.yml",
 	"public/packs-test", "public/vite-dev",

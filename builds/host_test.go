@@ -149,7 +149,7 @@ func newWorld(t *testing.T) *world {
 	// Stand-ins for the runtimes: they leave what the real ones leave, and node
 	// "runs" yarn.js, which here is a shell script.
 	w.program("bundle", `case "$1" in
-install) mkdir -p vendor/bundle/ruby/3.3.0/cache vendor/bundle/ruby/3.3.0/gems/rack && echo gem > vendor/bundle/ruby/3.3.0/gems/rack/rack.rb && echo packed > vendor/bundle/ruby/3.3.0/cache/rack.gem; echo "Bundle complete!";;
+install) mkdir -p vendor/bundle/ruby/3.3.0/bundler/gems/webpush-1/.git vendor/bundle/ruby/3.3.0/cache vendor/bundle/ruby/3.3.0/gems/rack && echo gem > vendor/bundle/ruby/3.3.0/gems/rack/rack.rb && echo packed > vendor/bundle/ruby/3.3.0/cache/rack.gem; echo "Bundle complete!";;
 exec) mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt;;
 esac`)
 	w.program("ruby", "echo ruby")
