@@ -136,6 +136,9 @@ type ChangedIndex struct {
 	Name string `json:"name"`
 	// Parts that differ, "mappings", "settings"; empty where that is not known.
 	Parts []string `json:"parts,omitempty"`
+	// Missing: the search server has no such index; "tootctl search deploy" makes it
+	// and deletes nothing.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // MappingOnly tells whether the change can be made in place.
@@ -154,7 +157,11 @@ func ReadSearchChanged(output string) ([]ChangedIndex, error) {
 		if v, ok := strings.CutPrefix(line, "refit.index="); ok {
 			name, parts, _ := strings.Cut(v, " ")
 			c := ChangedIndex{Name: name}
-			if parts != "" {
+			switch parts {
+			case "":
+			case "missing":
+				c.Missing = true
+			default:
 				c.Parts = strings.Split(parts, ",")
 			}
 			out = append(out, c)

@@ -86,12 +86,12 @@ func TestABootedReleaseSaysItsVersion(t *testing.T) {
 }
 
 func TestChangedIndexesAreReadAndACutAnswerIsAnError(t *testing.T) {
-	got, err := ReadSearchChanged("noise\nrefit.index=AccountsIndex mappings\nrefit.index=TagsIndex mappings,settings\nrefit.index=X \nrefit.indexes=done\n")
-	want := []ChangedIndex{{"AccountsIndex", []string{"mappings"}}, {"TagsIndex", []string{"mappings", "settings"}}, {Name: "X"}}
+	got, err := ReadSearchChanged("noise\nrefit.index=AccountsIndex mappings\nrefit.index=TagsIndex mappings,settings\nrefit.index=X \nrefit.index=Y missing\nrefit.indexes=done\n")
+	want := []ChangedIndex{{Name: "AccountsIndex", Parts: []string{"mappings"}}, {Name: "TagsIndex", Parts: []string{"mappings", "settings"}}, {Name: "X"}, {Name: "Y", Missing: true}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
-	if !want[0].MappingOnly() || want[1].MappingOnly() || want[2].MappingOnly() {
+	if !want[0].MappingOnly() || want[1].MappingOnly() || want[2].MappingOnly() || want[3].MappingOnly() {
 		t.Error("only the first can be changed in place")
 	}
 	if _, err := ReadSearchChanged("refit.index=AccountsIndex mappings\nFaraday::ConnectionFailed: refused"); err == nil {

@@ -56,8 +56,9 @@ func SearchChanged(l Layout, release, unit string) node.JobIn {
 }
 
 // searchChanged compares what the search server was last given (Chewy keeps it in
-// an index of its own) with the code. A change of settings, analysers above all,
-// cannot be made in place; one of mappings can.
+// an index of its own: Chewy::Index::Specification#locked) with the code. A change
+// of settings, analysers above all, needs every document anew; one of mappings
+// can be made in place, unless the index is not there at all.
 const searchChanged = `names = %w(InstancesIndex AccountsIndex TagsIndex PublicStatusesIndex StatusesIndex)
 names.filter_map(&:safe_constantize).each do |index|
   spec = index.specification
@@ -67,6 +68,7 @@ names.filter_map(&:safe_constantize).each do |index|
     locked, current = spec.locked || {}, spec.current || {}
     parts = (locked.keys | current.keys).reject { |k| locked[k] == current[k] }
   end
+  parts = ['missing'] if index.respond_to?(:exists?) && !index.exists?
   puts "refit.index=#{index.name} #{parts.join(',')}"
 end
 puts 'refit.indexes=done'`
