@@ -221,3 +221,46 @@ func TestWhatAStageRemembersIsThereAfterACrash(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// The keeper and its mirror are gone: what hosts say becomes marks by hand.
+func TestAJournalRebuiltFromWhatHostsSayIsGoneOnWithForwardAndBack(t *testing.T) {
+	rebuilt := func(c *course) *Journal {
+		j := NewJournal(c.plan(), &c.disk, 9, time.Now())
+		j.Marks["build"] = Mark{State: Finish}
+		j.Marks["roll kirk"] = Mark{State: Doing}
+		return j
+	}
+	c := newCourse("build", "roll kirk", "roll spock")
+	if res := Execute(t.Context(), c.plan(), rebuilt(c), Options{}); res.Status != Done || c.did() != "check roll kirk, run roll kirk, run roll spock" {
+		t.Errorf("forward: %+v", res)
+	}
+	c = newCourse("build", "roll kirk", "roll spock")
+	if res := Unwind(t.Context(), c.plan(), rebuilt(c), Options{}); res.Status != Undone || c.did() != "undo roll kirk, undo build" {
+		t.Errorf("back: %+v", res)
+	}
+	c = newCourse("build", "roll kirk", "roll spock")
+	j := rebuilt(c)
+	j.Marks["roll pike"] = Mark{State: Finish}
+	if res := Execute(t.Context(), c.plan(), j, Options{}); res.Status != Refused || c.disk.saves != 0 {
+		t.Errorf("a mark for a step that is not in the plan: %+v", res)
+	}
+}
+
+func TestAJournalOfAnotherEpochThanTheLeaseInHandIsRefused(t *testing.T) {
+	h, err := Hold(t.Context(), &lease{ttl: time.Minute}, "upgrade", HoldOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCourse("build")
+	res := Execute(h.Context, c.plan(), NewJournal(c.plan(), &c.disk, 6, time.Now()), Options{})
+	if res.Status != Refused || c.did() != "" || c.disk.saves != 0 {
+		t.Errorf("%s: %v", res.Status, res.Err)
+	}
+	res = Execute(h.Context, c.plan(), NewJournal(c.plan(), &c.disk, h.Epoch, time.Now()), Options{})
+	if res.Status != Done {
+		t.Errorf("%s: %v", res.Status, res.Err)
+	}
+	if err := h.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
