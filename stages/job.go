@@ -70,6 +70,8 @@ func jobError(n Node, job node.Job, output string) error {
 // boots boots a placed release once with the node's own configuration.
 func (d Deps) boots(ctx context.Context, n Node, release string, say pipeline.Say) error {
 	in := mastodon.BootSmoke(d.Layout, release, "refit-smoke.service")
+	// It boots beside what serves: it takes only what that leaves.
+	in.Properties = append(in.Properties, "Nice=19", "CPUSchedulingPolicy=batch", "IOSchedulingClass=idle")
 	out, job, err := d.finish(ctx, n, in, say)
 	if err != nil {
 		return err

@@ -55,13 +55,25 @@ func (s place) Run(ctx context.Context, say pipeline.Say) error {
 			return err
 		}
 	}
-	return s.d.Fleet.Apps().each(ctx, func(ctx context.Context, n Node) error {
-		if err := s.d.boots(ctx, n, s.f.To.Version.String(), say); err != nil {
-			return fmt.Errorf("%s: the placed release does not boot: %w", n.Name, err)
-		}
-		say("%s: placed, and boots with the node's own configuration", n.Name)
-		return nil
-	})
+	return s.boot(ctx, say)
+}
+
+// boot boots the placed release once on every node. Nodes of one tier take turns:
+// a boot costs a node a CPU for seconds, and one of the tier must be free of that.
+func (s place) boot(ctx context.Context, say pipeline.Say) error {
+	var g errgroup.Group
+	for _, tier := range []Fleet{s.d.webs(), s.d.sidekiqs()} {
+		g.Go(func() error {
+			for _, n := range tier {
+				if err := s.d.boots(ctx, n, s.f.To.Version.String(), say); err != nil {
+					return fmt.Errorf("%s: the placed release does not boot: %w", n.Name, err)
+				}
+				say("%s: placed, and boots with the node's own configuration", n.Name)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // want asks every node what it lacks. It returns the nodes on which the release

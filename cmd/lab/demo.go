@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -92,7 +93,7 @@ func demo(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error {
 		u, err := upgradeLive(ctx, l, program, demoPath[i], to)
 		if err != nil {
 			met := load.Stop()
-			return fmt.Errorf("%w (users: %d requests, %d failed)", err, met.Requests.Sent, met.Requests.Failed)
+			return fmt.Errorf("%w (users: %d requests, %d failed%s)", err, met.Requests.Sent, met.Requests.Failed, failures(met))
 		}
 		r.Upgrades = append(r.Upgrades, u)
 	}
@@ -119,11 +120,8 @@ func demo(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error {
 	}
 	fmt.Printf("\nusers sent %d requests, %d failed; %d posts were streamed, %d were not delivered to a client connected throughout\nreport: %s\n",
 		r.Requests.Sent, r.Requests.Failed, r.Events.Sent, r.Events.Lost, file)
-	for _, f := range met.Failures {
-		fmt.Printf("  failed %s %s %s %s\n", f.At.Format(time.TimeOnly), f.Kind, f.Node, f.Text)
-	}
 	if r.Requests.Failed > 0 || r.Events.Lost > 0 {
-		return fmt.Errorf("users noticed: %d requests failed, %d events were lost", r.Requests.Failed, r.Events.Lost)
+		return fmt.Errorf("users noticed: %d requests failed, %d events were lost%s", r.Requests.Failed, r.Events.Lost, failures(met))
 	}
 	return nil
 }
@@ -149,4 +147,13 @@ func upgradeLive(ctx context.Context, l *lab.Lab, program, from, to string) (upg
 	}
 	u.Steps = answer.Steps
 	return u, nil
+}
+
+// failures lists what users would have seen fail, a line each.
+func failures(met lab.LoadReport) string {
+	var b strings.Builder
+	for _, f := range met.Failures {
+		fmt.Fprintf(&b, "\n  %s %s %s %s", f.At.Format(time.TimeOnly), f.Kind, f.Node, f.Text)
+	}
+	return b.String()
 }

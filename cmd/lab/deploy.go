@@ -83,8 +83,31 @@ func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error
 	if err := awaitSite(ctx, l); err != nil {
 		return err
 	}
+	if err := awaitDoctor(ctx, l, program); err != nil {
+		return err
+	}
 	tell("%s serves", l.Release)
 	return nil
+}
+
+// awaitDoctor waits until refit finds nothing that would stop an upgrade: workers
+// announce themselves in Redis only seconds after their start.
+func awaitDoctor(ctx context.Context, l *lab.Lab, program string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		c, err := refitCommand(ctx, l, program, "doctor")
+		if err != nil {
+			return err
+		}
+		out, err := c.CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the fleet is not well a minute after its start: %s", out)
+		}
+	}
 }
 
 // fillDatabase loads the release's schema and seeds, straight to the database.

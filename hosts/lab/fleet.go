@@ -86,7 +86,7 @@ func sidekiq(name string, queues ...string) AppUnit {
 func Machines() []Machine {
 	const disk, wide = 2048, 6144
 	pushPull := sidekiq("push-pull", "push", "pull")
-	rest := sidekiq("default", "default", "ingress", "mailers", "fasp")
+	rest := sidekiq("default", "default", "ingress", "mailers", "fasp", "collections")
 	scheduler := sidekiq("scheduler", "scheduler")
 	return []Machine{
 		{Name: "pike", Address: "10.77.0.5", Trees: []string{"balancer"}, Units: []string{"haproxy.service"}, Disk: disk},
