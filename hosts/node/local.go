@@ -16,7 +16,6 @@ import (
 type localRelease struct {
 	name, dir string
 	modified  int64
-	manifest  *Manifest // nil where it has none
 }
 
 // localReleases lists the releases of this host, the live one first, then the

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"vmst.io/refit/hosts"
@@ -19,7 +21,8 @@ import (
 
 // put writes a file in two commands. The first writes it under a temporary name,
 // flushes it and tells its hash; a link that is cut ends its input like a file's
-// end would, so only the second, after the hashes were compared, renames it.
+// end would, so only the second, after the hashes were compared, renames it. The
+// content travels compressed: refit's own binary, 30 MB, becomes a third.
 func put(ctx context.Context, sh hosts.Shell, name, file string, mode fs.FileMode, r io.Reader) (err error) {
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
@@ -37,11 +40,13 @@ func put(ctx context.Context, sh hosts.Shell, name, file string, mode fs.FileMod
 	}()
 	h := sha256.New()
 	var out bytes.Buffer
-	src := &noting{r: io.TeeReader(r, h)}
-	script := `umask 077 && cat > "$1" && chmod "$2" "$1" && sync "$1" && sha256sum < "$1"`
+	packed := compress(io.TeeReader(r, h))
+	defer packed.Close() //nolint:errcheck // frees the compressing goroutine; its error is in src
+	src := &noting{r: packed}
+	script := `umask 077 && gzip -dc > "$1" && chmod "$2" "$1" && sync "$1" && sha256sum < "$1"`
 	err = sh.Run(ctx, hosts.Command{Argv: []string{"sh", "-c", script, "refit-put", temp, fmt.Sprintf("%o", mode.Perm())}, Stdin: src}, &out)
-	if src.err != nil {
-		return fail(src.err)
+	if failed := src.failure(); failed != nil {
+		return fail(failed)
 	}
 	if err != nil {
 		return fail(err)
@@ -57,18 +62,45 @@ func put(ctx context.Context, sh hosts.Shell, name, file string, mode fs.FileMod
 	return nil
 }
 
-// noting remembers why its reader failed.
+// compress is r compressed. Closing it ends the goroutine that compresses.
+func compress(r io.Reader) io.ReadCloser {
+	pr, pw := io.Pipe()
+	go func() {
+		// The fastest level: it must not be slower than a good network.
+		z, err := gzip.NewWriterLevel(pw, gzip.BestSpeed)
+		if err == nil {
+			_, err = io.Copy(z, r)
+		}
+		if err == nil {
+			err = z.Close()
+		}
+		pw.CloseWithError(err)
+	}()
+	return pr
+}
+
+// noting remembers why its reader failed. A command that ended early may leave it
+// being read.
 type noting struct {
 	r   io.Reader
+	mu  sync.Mutex
 	err error
 }
 
 func (n *noting) Read(p []byte) (int, error) {
 	k, err := n.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
+		n.mu.Lock()
 		n.err = err
+		n.mu.Unlock()
 	}
 	return k, err
+}
+
+func (n *noting) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
 }
 
 // Put writes a file whole: temporary name, flush, comparison of hashes, rename.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -246,15 +247,38 @@ func TestAFileAppearsWholeOrNotAtAll(t *testing.T) {
 	// Cut in the middle: the old content stays.
 	r, w := io.Pipe()
 	go func() {
-		w.Write([]byte("half")) //nolint:errcheck // the reader may be gone
+		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // content that does not shrink
+		half := make([]byte, 8<<20)
+		for i := range half {
+			half[i] = byte(random.Uint32())
+		}
+		w.Write(half) //nolint:errcheck // the reader may be gone
 		s.Drop()
-		w.Close() //nolint:errcheck // as above
+		w.Write(half) //nolint:errcheck // as above
+		w.Close()     //nolint:errcheck // as above
 	}()
 	if err := c.Put(t.Context(), file, 0o640, r); !errors.Is(err, ssh.ErrLost) {
 		t.Errorf("got %v, want ErrLost", err)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "content" {
 		t.Errorf("a cut link left %q, %v", b, err)
+	}
+}
+
+func TestASourceThatFailsIsToldAndLeavesNothing(t *testing.T) {
+	c := newConn(t, options(hoststest.NewServer(t)))
+	dir := t.TempDir()
+	broken := errors.New("broken")
+	r, w := io.Pipe()
+	go func() {
+		w.Write([]byte("half")) //nolint:errcheck // the reader may be gone
+		w.CloseWithError(broken)
+	}()
+	if err := c.Put(t.Context(), filepath.Join(dir, "f"), 0o644, r); !errors.Is(err, broken) {
+		t.Errorf("got %v, want the source's error", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 
