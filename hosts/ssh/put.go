@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -66,13 +67,16 @@ func put(ctx context.Context, sh hosts.Shell, name, file string, mode fs.FileMod
 func compress(r io.Reader) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
+		// The library writes some 200 bytes at a time, each of which would become a
+		// packet of its own.
+		b := bufio.NewWriterSize(pw, 32<<10)
 		// The fastest level: it must not be slower than a good network.
-		z, err := gzip.NewWriterLevel(pw, gzip.BestSpeed)
+		z, err := gzip.NewWriterLevel(b, gzip.BestSpeed)
 		if err == nil {
 			_, err = io.Copy(z, r)
 		}
 		if err == nil {
-			err = z.Close()
+			err = errors.Join(z.Close(), b.Flush())
 		}
 		pw.CloseWithError(err)
 	}()
