@@ -157,6 +157,17 @@ func TestLabHostsAreRealAndCanBeBroken(t *testing.T) {
 			t.Error("sudo id works")
 		}
 	})
+	t.Run("sshd counts strangers as real hosts do, and secrets are their owners'", func(t *testing.T) {
+		out := on(t, l, "kirk", "sshd", "-T")
+		if !strings.Contains(out, "persourcepenalties crash:") || !strings.Contains(out, "maxstartups 10:30:100") || !strings.Contains(out, "passwordauthentication no") {
+			t.Errorf("got %s", out)
+		}
+		for path, want := range map[string]string{"/home/mastodon/.env.production": "600 mastodon", "/etc/refit/probe.token": "600 root", "/var/lib/refit/bin": "755 refit"} {
+			if got := on(t, l, "kirk", "stat", "-c", "%a %U", path); got != want {
+				t.Errorf("%s: got %s, want %s", path, got, want)
+			}
+		}
+	})
 	t.Run("nodes reach Redis through stunnel and the database both ways", func(t *testing.T) {
 		if out := on(t, l, "kirk", "redis-cli", "ping"); out != "PONG" {
 			t.Errorf("got %s", out)

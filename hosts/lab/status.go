@@ -25,7 +25,8 @@ type Status struct {
 type HostStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	// State is running, degraded, starting, frozen or off, as systemd says it.
+	// State is systemd's word (running, degraded, starting, stopping), or frozen, or
+	// off.
 	State string `json:"state"`
 	// Link is up, cut, or up and the rate to which it is limited.
 	Link string `json:"link"`
@@ -56,20 +57,7 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 		case isFrozen(m.Name):
 			h.State = "frozen"
 		default:
-			// systemctl's status tells the same as its word.
-			out, err := inside(ctx, m.Name, "systemctl", "is-system-running")
-			if h.State = strings.TrimSpace(out); h.State == "" {
-				return s, err
-			}
-			failed, err := inside(ctx, m.Name, "systemctl", "list-units", "--failed", "--no-legend", "--plain", "--full")
-			if err != nil {
-				return s, err
-			}
-			var units []string
-			for line := range strings.Lines(failed) {
-				units = append(units, strings.Fields(line)[0])
-			}
-			h.Failed = strings.Join(units, " ")
+			h.State, h.Failed = systemState(ctx, m.Name)
 		}
 		if h.Link, err = link(ctx, m.Name); err != nil {
 			return s, err
@@ -86,6 +74,28 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 		s.Hosts = append(s.Hosts, h)
 	}
 	return s, nil
+}
+
+// systemState asks a host's systemd how it fares and which units have failed. A
+// host whose systemd does not answer yet is starting, or stopping.
+func systemState(ctx context.Context, host string) (state, failed string) {
+	out, err := inside(ctx, host, "systemctl", "is-system-running")
+	if err != nil && out == "" {
+		return "starting", ""
+	}
+	// With a word the exit status tells nothing more.
+	if state = strings.TrimSpace(out); state == "offline" {
+		return "starting", ""
+	}
+	out, err = inside(ctx, host, "systemctl", "list-units", "--failed", "--no-legend", "--plain", "--full")
+	if err != nil {
+		return "stopping", ""
+	}
+	var units []string
+	for line := range strings.Lines(out) {
+		units = append(units, strings.Fields(line)[0])
+	}
+	return state, strings.Join(units, " ")
 }
 
 func link(ctx context.Context, host string) (string, error) {
