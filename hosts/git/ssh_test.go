@@ -1,0 +1,72 @@
+package git_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/hoststest"
+)
+
+func TestATagComesOverSSHFromAKnownHostAlone(t *testing.T) {
+	u := awkward(t)
+	s := hoststest.NewServer(t)
+	other := hoststest.NewServer(t) // for a key and a known host that are not s's
+	empty := filepath.Join(t.TempDir(), "known_hosts")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := func(path string) string { return fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, path) }
+
+	m := open(t, git.Options{URL: url(u.dir), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile})
+	tag, err := m.Tag(t.Context(), "v4.5.14")
+	if err != nil || tag.Tree != u.git("rev-parse", "v4.5.14^{tree}") {
+		t.Fatalf("%+v %v", tag, err)
+	}
+	if _, err := m.Checkout(t.Context(), tag, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, c := range map[string]struct {
+		opts git.Options
+		want error
+	}{
+		"a host that is not known": {git.Options{URL: url(u.dir), KnownHosts: empty, KeyFile: s.KeyFile}, git.ErrHostKey},
+		"a key that is not taken":  {git.Options{URL: url(u.dir), KnownHosts: s.KnownHosts, KeyFile: other.KeyFile}, git.ErrAuth},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := open(t, c.opts).Tag(t.Context(), "v4.5.14"); !errors.Is(err, c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if _, err := git.Open(git.Options{URL: url(u.dir), Dir: t.TempDir(), KnownHosts: s.KnownHosts, KeyFile: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, git.ErrAuth) {
+		t.Errorf("a key file that is not there gave %v", err)
+	}
+	if _, err := open(t, git.Options{URL: url("/nowhere.git"), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile}).Tags(t.Context()); err == nil || errors.Is(err, git.ErrHostKey) || errors.Is(err, git.ErrAuth) {
+		t.Errorf("a repository that is not there gave %v", err)
+	}
+	s.ChangeHostKey()
+	if _, err := m.Tag(t.Context(), "v4.5.14"); !errors.Is(err, git.ErrHostKey) || !strings.Contains(err.Error(), s.KnownHosts) {
+		t.Errorf("a host whose key has changed gave %v", err)
+	}
+}
+
+func TestAFrozenSSHHostEndsTheFetch(t *testing.T) {
+	u := awkward(t)
+	s := hoststest.NewServer(t)
+	s.Freeze()
+	m := open(t, git.Options{URL: fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, u.dir), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile, Silence: 200 * time.Millisecond})
+	if _, err := m.Tag(t.Context(), "v4.5.14"); !errors.Is(err, git.ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+	s.Thaw()
+	if _, err := m.Tag(t.Context(), "v4.5.14"); err != nil {
+		t.Errorf("thawed: %v", err)
+	}
+}
