@@ -192,6 +192,10 @@ func (m Machine) jobEnded(unit string, env func(string) string, now time.Time) e
 		j.Code = -1
 	default: // killed, dumped
 		j.Code, j.Signal = -1, status
+		// systemd counts TERM as a good end; a host that shuts down sends it.
+		if j.Result == "success" {
+			j.Result = "signal"
+		}
 	}
 	if j.Result == "" {
 		j.Result = "unknown"

@@ -84,6 +84,7 @@ func TestAJobsEndIsOnRecordHoweverItEnds(t *testing.T) {
 		"well":     {map[string]string{"SERVICE_RESULT": "success", "EXIT_CODE": "exited", "EXIT_STATUS": "0"}, node.Job{Result: "success"}},
 		"badly":    {map[string]string{"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "7"}, node.Job{Result: "exit-code", Code: 7}},
 		"killed":   {map[string]string{"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}, node.Job{Result: "signal", Code: -1, Signal: "KILL"}},
+		"shutdown": {map[string]string{"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}, node.Job{Result: "signal", Code: -1, Signal: "TERM"}},
 		"no start": {map[string]string{"SERVICE_RESULT": "exit-code", "EXIT_CODE": "", "EXIT_STATUS": ""}, node.Job{Result: "exit-code", Code: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
