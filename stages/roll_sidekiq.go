@@ -105,7 +105,13 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 		}
 	}
 	began := time.Now()
-	if err := s.gate(ctx, release, before, s.d.Holds.Sidekiq, say); err != nil {
+	started, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{Since: s.f.Baseline.At})
+	if err != nil {
+		return err
+	}
+	// The counter must grow from here on; NameErrors count from before the switch.
+	started.NameErrors = before.NameErrors
+	if err := s.gate(ctx, release, started, s.d.Holds.Sidekiq, say); err != nil {
 		return s.d.why(ctx, s.n, began.Add(-s.d.Waits.Boot), err)
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "working", Release: release})

@@ -111,7 +111,9 @@ func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) 
 	if err != nil {
 		return fmt.Errorf("cannot take %s out of rotation: %w", s.n.Name, err)
 	}
-	say("%s is out of rotation, its requests were answered after %s", s.n.Name, drained.Waited.Round(10*time.Millisecond))
+	if drained.Left == 0 {
+		say("%s is out of rotation, its requests were answered after %s", s.n.Name, drained.Waited.Round(10*time.Millisecond))
+	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
 	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
 		return err

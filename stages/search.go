@@ -65,6 +65,9 @@ func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
 	var names []string
 	for _, c := range changed {
 		names = append(names, c.Name)
+		if c.Missing {
+			return fmt.Sprintf("the search server has no index for %s: it is made and filled by, on %s: %s", c.Name, n.Name, s.command("--only="+strings.ToLower(strings.TrimSuffix(c.Name, "Index")))), nil
+		}
 		if !c.MappingOnly() {
 			return fmt.Sprintf("%s changed in more than its mapping: it must be deleted and imported anew, at a time of your choice. On %s: %s",
 				c.Name, n.Name, s.command("--reset-chewy")), nil

@@ -44,7 +44,18 @@ func refitFlag() cli.Flag {
 	return &cli.StringFlag{Name: "refit", Usage: "refit's `PROGRAM` (default: beside this one)"}
 }
 
-// refitCommand is refit run in the lab's network on the lab's own refit.yml.
+// refitUnder is refit run in the lab's network, through the lab's own program, on
+// the lab's own refit.yml.
+func refitUnder(ctx context.Context, l *lab.Lab, self, program string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, self, append([]string{"--dir", l.Dir, "exec", "--", program}, args...)...)
+	c.Env = append(os.Environ(), "REFIT_CONFIG="+l.Config(), "XDG_STATE_HOME="+filepath.Join(l.Dir, "state"), "XDG_CACHE_HOME="+filepath.Join(l.Dir, "cache"))
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = time.Minute
+	return c
+}
+
+// refitCommand is the same from the lab's own program; an empty program is the
+// refit beside it.
 func refitCommand(ctx context.Context, l *lab.Lab, program string, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -53,20 +64,28 @@ func refitCommand(ctx context.Context, l *lab.Lab, program string, args ...strin
 	if program == "" {
 		program = filepath.Join(filepath.Dir(self), "refit")
 	}
-	c := exec.CommandContext(ctx, self, append([]string{"--dir", l.Dir, "exec", "--", program}, args...)...)
-	c.Env = append(os.Environ(), "REFIT_CONFIG="+l.Config(), "XDG_STATE_HOME="+filepath.Join(l.Dir, "state"), "XDG_CACHE_HOME="+filepath.Join(l.Dir, "cache"))
-	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
-	c.WaitDelay = time.Minute
-	return c, nil
+	return refitUnder(ctx, l, self, program, args...), nil
 }
 
 // deploy puts the first release on the fleet.
 func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error {
-	tell("building and placing %s with refit", l.Release)
-	c, err := refitCommand(ctx, l, program, "place", "--first", "--to", l.Release)
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	if program == "" {
+		program = filepath.Join(filepath.Dir(self), "refit")
+	}
+	return deployWith(ctx, l, self, program, tell)
+}
+
+func deployWith(ctx context.Context, l *lab.Lab, self, program string, tell lab.Say) error {
+	// A new lab is a new world: what refit remembers of an earlier one is not true here.
+	if err := errors.Join(os.RemoveAll(filepath.Join(l.Dir, "state")), os.RemoveAll(filepath.Join(l.Dir, "cache"))); err != nil {
+		return err
+	}
+	tell("building and placing %s with refit", l.Release)
+	c := refitUnder(ctx, l, self, program, "place", "--first", "--to", l.Release)
 	var out strings.Builder
 	c.Stdout, c.Stderr = &out, &out
 	if err := c.Run(); err != nil {
@@ -83,7 +102,10 @@ func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error
 	if err := awaitSite(ctx, l); err != nil {
 		return err
 	}
-	if err := awaitDoctor(ctx, l, program); err != nil {
+	if _, err := l.Exec(ctx, "scotty", "sh", "-c", `cd /home/mastodon/live && exec runuser -u mastodon -- env RAILS_ENV=production .refit/bin/bundle exec bin/tootctl search deploy`); err != nil {
+		return err
+	}
+	if err := awaitDoctor(ctx, l, self, program); err != nil {
 		return err
 	}
 	tell("%s serves", l.Release)
@@ -92,15 +114,11 @@ func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error
 
 // awaitDoctor waits until refit finds nothing that would stop an upgrade: workers
 // announce themselves in Redis only seconds after their start.
-func awaitDoctor(ctx context.Context, l *lab.Lab, program string) error {
+func awaitDoctor(ctx context.Context, l *lab.Lab, self, program string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		c, err := refitCommand(ctx, l, program, "doctor")
-		if err != nil {
-			return err
-		}
-		out, err := c.CombinedOutput()
+		out, err := refitUnder(ctx, l, self, program, "doctor").CombinedOutput()
 		if err == nil {
 			return nil
 		}

@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 )
 
 // version is set by the linker in releases ("-X main.version=v1.2.3").
@@ -86,6 +88,12 @@ func noPositionals(c *cli.Context) error {
 		return exitWith(exitUsage, fmt.Errorf("%s takes no words beside its flags, and %q is one (see refit %s --help)",
 			c.Command.Name, c.Args().First(), c.Command.Name))
 	}
+	// Not cli's own Required: its error comes before this one and has no exit code.
+	for _, f := range c.Command.Flags {
+		if slices.Contains(f.Names(), "to") && c.String("to") == "" {
+			return exitWith(exitUsage, fmt.Errorf("%s needs --to and a release's tag, such as v4.5.15", c.Command.Name))
+		}
+	}
 	return nil
 }
 
@@ -98,7 +106,7 @@ func jsonFlag() cli.Flag {
 }
 
 func toFlag() cli.Flag {
-	return &cli.StringFlag{Name: "to", Required: true, Usage: "the `RELEASE`'s tag, such as v4.5.15"}
+	return &cli.StringFlag{Name: "to", Usage: "the `RELEASE`'s tag, such as v4.5.15"}
 }
 
 func yesFlag() cli.Flag {
@@ -162,10 +170,7 @@ func (s streams) ask(question string) error {
 	return nil
 }
 
-func isTerminal(f *os.File) bool {
-	i, err := f.Stat()
-	return err == nil && i.Mode()&os.ModeCharDevice != 0 && i.Name() != "null"
-}
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 func exampleCommand(s streams) *cli.Command {
 	return &cli.Command{

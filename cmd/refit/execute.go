@@ -38,7 +38,12 @@ func (x *session) execute(ctx context.Context, s streams, e execution) error {
 	if err != nil {
 		return err
 	}
+	before := x.say
+	x.say = func(format string, args ...any) {
+		watch.Observe(pipeline.Event{Kind: pipeline.StepSaid, Time: time.Now(), Run: e.plan.ID, Text: fmt.Sprintf(format, args...)})
+	}
 	res, err := x.underLease(ctx, e, watch)
+	x.say = before
 	if cerr := end(); cerr != nil {
 		s.progress()("closing the live view: %v", cerr)
 	}

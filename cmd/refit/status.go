@@ -51,8 +51,8 @@ type status struct {
 	Lease       *keeper.Lease `json:"lease,omitempty"`
 	KeeperError string        `json:"keeper_error,omitempty"`
 	// Run is the newest upgrade; empty if there never was one.
-	Run   *runStatus `json:"run,omitempty"`
-	Next  string     `json:"next"`
+	Run  *runStatus `json:"run,omitempty"`
+	Next string     `json:"next"`
 }
 
 type runStatus struct {

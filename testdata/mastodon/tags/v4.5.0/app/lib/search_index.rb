@@ -2,13 +2,20 @@
 
 # SearchIndex is a search index as this release defines it.
 class SearchIndex
-  # Specification compares the definition with what the search engine has.
+  # Specification compares the definition (current) with what the search engine
+  # has (locked), part by part.
   Specification = Struct.new(:index) do
-    def changed?
-      return false unless SearchClient.enabled?
+    def current
+      { 'mappings' => index.mapping }
+    end
 
-      current = SearchClient.new.mapping(index.index_name)
-      current.nil? || current['properties'] != index.properties
+    def locked
+      there = SearchClient.new.mapping(index.index_name)
+      there ? { 'mappings' => { 'properties' => there['properties'] } } : {}
+    end
+
+    def changed?
+      SearchClient.enabled? && current != locked
     end
   end
 
@@ -19,6 +26,10 @@ class SearchIndex
 
     def index_name
       name.delete_suffix('Index').underscore
+    end
+
+    def exists?
+      !SearchClient.new.mapping(index_name).nil?
     end
 
     def specification

@@ -1,0 +1,434 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vmst.io/refit/hosts/lab"
+)
+
+// The tests of this package whose names begin with TestLab run refit against a
+// fleet of real hosts. They share one lab and run in the order of this file: each
+// leaves the fleet whole, on a release that the next one names.
+
+// fleet is the lab that all tests share.
+type fleet struct {
+	*lab.Lab
+	refit string
+	dir   string // of refit's own files: configurations, state, caches
+}
+
+var shared *fleet
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared != nil {
+		if err := lab.Down(context.Background(), func(string, ...any) {}); err != nil {
+			fmt.Fprintln(os.Stderr, "lab down:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// theFleet raises the lab for the first test that asks.
+func theFleet(t *testing.T) *fleet {
+	t.Helper()
+	if os.Getenv("REFIT_LAB") == "" {
+		if os.Getenv("CI") != "" && os.Getenv("REFIT_UNIT") == "" {
+			t.Fatal("in CI the lab tests must run: make test-lab sets REFIT_LAB")
+		}
+		t.Skip("a lab of real hosts is raised by: sudo make test-lab")
+	}
+	if shared != nil {
+		return shared
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, files := filepath.Join(root, "bin", "lab"), filepath.Join(root, "testdata", "lab")
+	tell := func(format string, args ...any) {
+		fmt.Printf("%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+	}
+	l, err := lab.Up(context.Background(), lab.Options{
+		Dir: filepath.Join(root, ".lab"), Files: files, Release: "v4.5.1", Gems: standinGems, Self: self, Say: tell,
+		Prepare: prepareStandin("", files, tell),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared = &fleet{Lab: l, refit: filepath.Join(root, "bin", "refit"), dir: t.TempDir()}
+	shared.dir = filepath.Join(root, ".lab", "test")
+	if err := os.MkdirAll(shared.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := deployWith(context.Background(), l, self, shared.refit, tell); err != nil {
+		t.Fatal(err)
+	}
+	return shared
+}
+
+// answer is how a run of refit ended.
+type answer struct {
+	code     int
+	out, err string
+}
+
+func (a answer) String() string { return fmt.Sprintf("exit %d\n%s\n%s", a.code, a.out, a.err) }
+
+// run runs refit on a configuration (empty for the lab's own).
+func (f *fleet) run(t *testing.T, config string, args ...string) answer {
+	t.Helper()
+	self, err := filepath.Abs("../../bin/lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := refitUnder(t.Context(), f.Lab, self, f.refit, args...)
+	if config != "" {
+		c.Env = append(c.Env, "REFIT_CONFIG="+config)
+	}
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	err = c.Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return answer{e.ExitCode(), out.String(), errs.String()}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{0, out.String(), errs.String()}
+}
+
+// must runs refit and asks for an exit code and words on either stream.
+func (f *fleet) must(t *testing.T, code int, config string, args []string, words ...string) answer {
+	t.Helper()
+	began := time.Now()
+	a := f.run(t, config, args...)
+	t.Logf("refit %s: exit %d after %.1f s", strings.Join(args, " "), a.code, time.Since(began).Seconds())
+	if a.code != code {
+		t.Fatalf("refit %s: not exit %d but %s", strings.Join(args, " "), code, a)
+	}
+	for _, w := range words {
+		if !strings.Contains(a.out+a.err, w) {
+			t.Errorf("refit %s does not say %q:\n%s", strings.Join(args, " "), w, a)
+		}
+	}
+	return a
+}
+
+// config writes a configuration that differs from the lab's own.
+func (f *fleet) config(t *testing.T, changes ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(f.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(text, changes[i]) {
+			t.Fatalf("the lab's refit.yml holds no %q", changes[i])
+		}
+		text = strings.ReplaceAll(text, changes[i], changes[i+1])
+	}
+	file := filepath.Join(t.TempDir(), "refit.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// underLoad lets users work on the site while do runs, and asks that none notices.
+func (f *fleet) underLoad(t *testing.T, do func()) lab.LoadReport {
+	t.Helper()
+	load, err := f.StartLoad(t.Context(), lab.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var met lab.LoadReport
+	func() {
+		defer func() { met = load.Stop() }()
+		do()
+	}()
+	t.Logf("users: %d requests (%.0f/s), %d failed; %d events, %d lost; %d websockets dropped", met.Requests.Sent, met.Requests.PerSecond, met.Requests.Failed, met.Events.Sent, met.Events.Lost, len(met.Sockets.Drops))
+	if met.Requests.Failed > 0 {
+		t.Errorf("%d of %d requests failed:%s", met.Requests.Failed, met.Requests.Sent, failures(met))
+	}
+	if met.Events.Lost > 0 {
+		t.Errorf("%d of %d events were lost", met.Events.Lost, met.Events.Sent)
+	}
+	if met.Requests.PerSecond < 50 {
+		t.Errorf("only %.0f requests a second", met.Requests.PerSecond)
+	}
+	return met
+}
+
+// runsEverywhere asks that every node runs the release and nothing is out of rotation.
+func (f *fleet) runsEverywhere(t *testing.T, release string) {
+	t.Helper()
+	a := f.run(t, "", "status", "--json")
+	var st struct {
+		Hosts []struct{ Name, Roles, Release, State string }
+	}
+	if err := json.Unmarshal([]byte(a.out), &st); err != nil {
+		t.Fatalf("%v: %s", err, a)
+	}
+	nodes := 0
+	for _, h := range st.Hosts {
+		if h.Roles != "web" && h.Roles != "sidekiq" {
+			continue
+		}
+		if nodes++; h.Release != release || h.State != "running" {
+			t.Errorf("%s runs %s (%s), not %s", h.Name, h.Release, h.State, release)
+		}
+	}
+	if nodes != 4 {
+		t.Errorf("status names %d nodes", nodes)
+	}
+	for _, proxy := range []string{"sulu", "chekov"} {
+		out, err := f.Exec(t.Context(), proxy, "cat", "/etc/nginx/refit/web.conf", "/etc/nginx/refit/streaming.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out, "down") {
+			t.Errorf("%s has a node out of rotation:\n%s", proxy, out)
+		}
+	}
+}
+
+// fingerprint is what a host would show if anything on it had been changed.
+func (f *fleet) fingerprint(t *testing.T) map[string]string {
+	t.Helper()
+	const script = `readlink /home/mastodon/live; ls -la --time-style=full-iso /home/mastodon/releases /etc/nginx/refit /etc/systemd/system 2>/dev/null | grep -v ' \.\.$'
+for u in mastodon-web mastodon-streaming@4000 mastodon-sidekiq-push-pull mastodon-sidekiq-default mastodon-sidekiq-scheduler nginx; do systemctl show -p ActiveEnterTimestampMonotonic,MainPID,NRestarts $u.service; done
+cat /var/lib/refit/fence 2>/dev/null`
+	out := map[string]string{}
+	for _, h := range []string{"sulu", "chekov", "kirk", "spock", "scotty", "decker", "uhura"} {
+		text, err := f.Exec(t.Context(), h, "sh", "-c", script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[h] = text
+	}
+	return out
+}
+
+func TestLabBadInputIsRefusedBeforeAnythingIsTouched(t *testing.T) {
+	f := theFleet(t)
+	before := f.fingerprint(t)
+	upgrade := []string{"upgrade", "--to", "v4.5.2", "--yes"}
+	known, err := os.ReadFile(f.KnownHosts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := filepath.Join(t.TempDir(), "known_hosts")
+	var lines []string
+	for line := range strings.Lines(string(known)) {
+		if !strings.Contains(line, "10.77.0.21") {
+			lines = append(lines, line)
+		}
+	}
+	if err := os.WriteFile(without, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 2, "", []string{"upgrade", "v4.5.2", "--yes"}, "takes no words beside its flags")
+	f.must(t, 2, "", []string{"upgrade"}, "needs --to")
+	f.must(t, 2, f.config(t, "domain:", "domian:"), upgrade, "domian", "refit.yml:")
+	f.must(t, 4, f.config(t, f.KnownHosts(), without), upgrade, "kirk", "add this line")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.99", "--yes"}, "has no tag v4.5.99", "v4.5.9")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.0", "--yes"}, "older than v4.5.1")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.7.0", "--yes"}, "skips a minor series")
+	f.must(t, 3, f.config(t, "disk_free: 200MiB", "disk_free: 100GiB"), upgrade, "free at", "kirk")
+	f.must(t, 3, f.config(t, "prefix: /usr, why: \"Debian's own Ruby", "prefix: /opt/none, why: \"Debian's own Ruby"), upgrade, "ruby")
+	f.must(t, 3, f.config(t, ", collections", ""), []string{"upgrade", "--to", "v4.5.2", "--yes"}, "serves", "refit.yml says")
+	f.must(t, 3, f.config(t, "port: 5432", "port: 25061", "name: mastodon\n", "name: mastodon-pool\n"), upgrade, "transaction pooler")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.9", "--yes"}, "node")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.2"}, "--yes")
+	if _, err := f.Exec(t.Context(), "kirk", "mv", "/etc/sudoers.d/refit", "/root/sudoers"); err != nil {
+		t.Fatal(err)
+	}
+	a := f.run(t, "", upgrade...)
+	if _, err := f.Exec(t.Context(), "kirk", "mv", "/root/sudoers", "/etc/sudoers.d/refit"); err != nil {
+		t.Fatal(err)
+	}
+	if (a.code != 3 && a.code != 4) || !strings.Contains(a.err, "kirk") || !strings.Contains(a.err, "sudo") {
+		t.Errorf("a missing right: %s", a)
+	}
+	f.same(t, before)
+}
+
+// same asks that no host changed.
+func (f *fleet) same(t *testing.T, before map[string]string) {
+	t.Helper()
+	for h, now := range f.fingerprint(t) {
+		if now != before[h] {
+			t.Errorf("%s was changed:\n%s\n%s", h, before[h], now)
+		}
+	}
+}
+
+func TestLabAPatchReleaseIsRolledUnnoticedAndBackAgain(t *testing.T) {
+	f := theFleet(t)
+	f.underLoad(t, func() { f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "DONE") })
+	f.runsEverywhere(t, "v4.5.2")
+
+	before := f.fingerprint(t)
+	f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "nothing to do")
+	f.same(t, before)
+
+	f.must(t, 0, "", []string{"verify"}, "unmodified")
+	f.underLoad(t, func() { f.must(t, 0, "", []string{"rollback", "--yes"}) })
+	f.runsEverywhere(t, "v4.5.1")
+	f.must(t, 3, "", []string{"rollback", "--yes"}, "was taken back already")
+	f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "built before")
+	f.runsEverywhere(t, "v4.5.2")
+}
+
+// TestLabEachBrokenReleaseEndsAsTheExitTableSays breaks an upgrade in each way, under
+// load, and asks for the exit code, the cause in the report, and the old release
+// everywhere with no request failed.
+func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
+	f := theFleet(t)
+	quick := []string{"boot: 60s", "boot: 25s"}
+	for _, test := range []struct {
+		release string
+		code    int
+		config  []string
+		words   []string
+		after   func(t *testing.T)
+	}{
+		{release: "v4.5.3", code: 1, words: []string{"assets:precompile"}},
+		{release: "v4.5.4", code: 1, words: []string{"does not boot"}},
+		{release: "v4.5.5", code: 6, config: quick, words: []string{"500", "kirk"}},
+		{release: "v4.5.6", code: 1, words: []string{"packs"}},
+		{release: "v4.5.7", code: 6, config: quick, words: []string{"mastodon-streaming@4000.service", "kirk"}},
+		{release: "v4.5.8", code: 6, config: append([]string{"sidekiq: 3s", "sidekiq: 30s"}, quick...), words: []string{"scotty", "restarted"}},
+		{release: "v4.5.9", code: 3, words: []string{"node"}},
+		{release: "v4.5.10", code: 6, config: quick, words: []string{"mastodon-web.service", "kirk"}},
+		{release: "v4.6.4", code: 3, words: []string{"ruby"}},
+	} {
+		t.Run(test.release, func(t *testing.T) {
+			config := ""
+			if test.config != nil {
+				config = f.config(t, test.config...)
+			}
+			f.underLoad(t, func() {
+				f.must(t, test.code, config, []string{"upgrade", "--to", test.release, "--yes"}, test.words...)
+			})
+			f.runsEverywhere(t, "v4.5.2")
+			f.must(t, 0, "", []string{"doctor"}, "nothing stands against an upgrade")
+		})
+	}
+}
+
+func TestLabAFailedMigrationLeavesTheOldReleaseServing(t *testing.T) {
+	f := theFleet(t)
+	f.underLoad(t, func() {
+		a := f.must(t, 6, "", []string{"upgrade", "--to", "v4.6.1", "--yes"}, "pre-migrate", "migration 2026")
+		if strings.Count(a.err, "roll sidekiq scotty: begun") > 0 {
+			t.Error("a node was rolled after the migration had failed")
+		}
+	})
+	f.runsEverywhere(t, "v4.5.2")
+	f.must(t, 0, "", []string{"doctor"}, "nothing stands")
+}
+
+func TestLabAnInvalidIndexWaitsForAPersonWhoIsToldTheRemedy(t *testing.T) {
+	f := theFleet(t)
+	f.underLoad(t, func() {
+		f.must(t, 7, "", []string{"upgrade", "--to", "v4.6.5", "--yes"}, "INVALID index", "REINDEX INDEX CONCURRENTLY", "refit resume")
+	})
+	f.runsEverywhere(t, "v4.5.2")
+	f.must(t, 3, "", []string{"upgrade", "--to", "v4.6.0", "--yes"}, "left half way", "refit rollback")
+	f.must(t, 0, "", []string{"status"}, "INVALID index", "v4.6.5")
+	invalid := f.sql(t, "select indexrelid::regclass from pg_index where not indisvalid")
+	f.sql(t, "drop index "+strings.TrimSpace(invalid))
+	f.must(t, 0, "", []string{"rollback", "--yes"})
+	f.must(t, 0, "", []string{"doctor"}, "nothing stands")
+}
+
+func TestLabAMigrationThatWaitsOnALockIsReportedAndNeverKilled(t *testing.T) {
+	f := theFleet(t)
+	a := f.must(t, 7, f.config(t, "migrate_stall: 20s", "migrate_stall: 5s"), []string{"upgrade", "--to", "v4.6.2", "--yes"}, "waits for pid", "refit-migrate-pre.service", "pg_terminate_backend")
+	if !strings.Contains(a.err, "must not be killed") {
+		t.Error("the report does not say that the migration still runs")
+	}
+	out, err := f.Exec(t.Context(), "scotty", "systemctl", "is-active", "refit-migrate-pre.service")
+	if err != nil || strings.TrimSpace(out) != "active" {
+		t.Errorf("the migration does not run any more: %s %v", out, err)
+	}
+	f.runsEverywhere(t, "v4.5.2")
+	// The lock goes by itself; the resumed run finds its own migration and goes on to the end.
+	f.must(t, 0, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), []string{"resume", "--yes"}, "found refit-migrate-pre.service at work", "DONE")
+	f.runsEverywhere(t, "v4.6.2")
+	f.must(t, 0, "", []string{"rollback", "--yes"})
+	f.runsEverywhere(t, "v4.5.2")
+}
+
+func TestLabAMigrationThatSlowsTheOldCodeWaitsForAPerson(t *testing.T) {
+	f := theFleet(t)
+	f.must(t, 7, "", []string{"upgrade", "--to", "v4.6.3", "--yes"}, "off its baseline")
+	f.runsEverywhere(t, "v4.5.2")
+	f.sql(t, slowCure)
+	f.must(t, 0, "", []string{"rollback", "--yes"})
+	f.must(t, 0, "", []string{"doctor"}, "nothing stands")
+}
+
+// slowCure takes back what v4.6.3's migration does to the database.
+const slowCure = `do $$ declare r record; begin
+for r in select policyname, tablename from pg_policies where schemaname = 'public' loop execute format('drop policy %I on %I', r.policyname, r.tablename); execute format('alter table %I disable row level security', r.tablename); end loop;
+for r in select tgname, tgrelid::regclass as t from pg_trigger where not tgisinternal loop execute format('drop trigger %I on %s', r.tgname, r.t); end loop; end $$`
+
+func TestLabAMinorWithPostMigrationsIsRolledUnnoticedAndThenCannotGoBack(t *testing.T) {
+	f := theFleet(t)
+	met := f.underLoad(t, func() {
+		f.must(t, 0, "", []string{"upgrade", "--to", "v4.6.0", "--yes"}, "DONE")
+		f.must(t, 0, "", []string{"upgrade", "--to", "v4.7.0", "--yes"}, "point of no return", "DONE")
+	})
+	for _, d := range met.Sockets.Drops {
+		if d.Seconds > 1 {
+			t.Errorf("a websocket of %s was away for %.1f s", d.From, d.Seconds)
+		}
+	}
+	f.runsEverywhere(t, "v4.7.0")
+	f.must(t, 3, "", []string{"rollback", "--yes"}, "cannot go back to v4.6.0", "restore point")
+	lost := f.sql(t, "select count(*) from job_runs where runs = 0 and created_at < now() - interval '30 seconds'")
+	if strings.TrimSpace(lost) != "0" {
+		t.Errorf("%s jobs were lost", strings.TrimSpace(lost))
+	}
+	t.Logf("jobs run more than once: %s", strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs > 1")))
+}
+
+// sql runs a statement in the lab's database as its owner.
+func (f *fleet) sql(t *testing.T, statement string) string {
+	t.Helper()
+	out, err := f.Exec(t.Context(), f.Primary, "runuser", "-u", "postgres", "--", "psql", "-qAt", "-d", "mastodon", "-c", statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestLabReleasesOfTheStandInAreAllTried(t *testing.T) {
+	f := theFleet(t)
+	out, err := exec.CommandContext(t.Context(), "git", "-C", f.App, "tag").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := []string{"v4.5.0", "v4.5.1", "v4.5.2", "v4.5.3", "v4.5.4", "v4.5.5", "v4.5.6", "v4.5.7", "v4.5.8", "v4.5.9", "v4.5.10", "v4.6.0", "v4.6.1", "v4.6.2", "v4.6.3", "v4.6.4", "v4.6.5", "v4.6.6", "v4.7.0"}
+	for _, tag := range strings.Fields(string(out)) {
+		if !slices.Contains(tried, tag) {
+			t.Errorf("no test upgrades to %s", tag)
+		}
+	}
+}
