@@ -7,7 +7,7 @@ STATIC     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-lab test-full lint lab-up lab-down tools
+.PHONY: help build demo test test-unit test-lab test-full lint bench lab-up lab-down tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,6 +44,9 @@ test-full: test ## everything, also what takes long; run by hand
 
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
+
+bench: tools ## the benchmarks of what runs on a node and of the engine
+	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 lab-up: build ## boot the lab fleet
 	$(BIN)/lab up
