@@ -27,7 +27,7 @@ test: test-unit test-lab ## all tests that fit in about 20 minutes, lab tests in
 
 test-unit: tools
 	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
-	$(GO) test -race ./...
+	REFIT_UNIT=1 $(GO) test -race ./...
 
 test-lab: build
 ifeq ($(LAB_TESTS),1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
@@ -28,8 +29,25 @@ func (s bridge) Run(ctx context.Context, say pipeline.Say) error {
 			return fmt.Errorf("%s: cannot bridge the assets of %s and %s: %w", n.Name, from, to, err)
 		}
 		say("%s: %d files of %s added to %s, %d the other way", n.Name, out.ToFrom, to, from, out.ToTo)
-		return nil
+		return s.answered(ctx, n, say)
 	})
+}
+
+// answered asks the node's Puma for every hashed file of both releases.
+func (s bridge) answered(ctx context.Context, n Node, say pipeline.Say) error {
+	out, err := mastodon.AskPacks(ctx, n.Agent, mastodon.PacksIn{
+		Layout: s.d.Layout, Domain: s.d.Domain, Address: n.Address, WebPort: n.Port,
+		Releases: []string{s.f.From.Version.String(), s.f.To.Version.String()},
+	}, sayer(n, say))
+	if err != nil {
+		return fmt.Errorf("%s: cannot ask for the assets: %w", n.Name, err)
+	}
+	if len(out.Failed) > 0 {
+		return fmt.Errorf("%s: %d of %d assets are not answered, %s first (%s): Puma must serve them (RAILS_SERVE_STATIC_FILES=true)",
+			n.Name, len(out.Failed)+out.More, out.Asked, out.Failed[0].Path, out.Failed[0].Error)
+	}
+	say("%s: answers all %d hashed files of both releases", n.Name, out.Asked)
+	return nil
 }
 
 // Undo leaves the added files: no page names them.

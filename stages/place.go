@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
@@ -65,6 +66,9 @@ func (s place) boot(ctx context.Context, say pipeline.Say) error {
 	for _, tier := range []Fleet{s.d.webs(), s.d.sidekiqs()} {
 		g.Go(func() error {
 			for _, n := range tier {
+				if err := s.libraries(ctx, n); err != nil {
+					return err
+				}
 				if err := s.d.boots(ctx, n, s.f.To.Version.String(), say); err != nil {
 					return fmt.Errorf("%s: the placed release does not boot: %w", n.Name, err)
 				}
@@ -74,6 +78,23 @@ func (s place) boot(ctx context.Context, say pipeline.Say) error {
 		})
 	}
 	return g.Wait()
+}
+
+// libraries asks whether a node has the shared libraries that the release's gems
+// were built against: the builder may have more packages than a node.
+func (s place) libraries(ctx context.Context, n Node) error {
+	out, err := mastodon.ReadLibraries(ctx, n.Agent, mastodon.LibrariesIn{Layout: s.d.Layout, Release: s.f.To.Version.String()})
+	if err != nil {
+		return fmt.Errorf("%s: cannot look at the release's native code: %w", n.Name, err)
+	}
+	var missing []string
+	for _, m := range out.Missing {
+		missing = append(missing, fmt.Sprintf("%s (needed by %s)", m.Library, m.NeededBy))
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s lacks shared libraries that the builder has: %s; install their packages on every node", n.Name, strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // want asks every node what it lacks. It returns the nodes on which the release

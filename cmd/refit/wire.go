@@ -51,6 +51,7 @@ func open(path, run, command string, say func(format string, args ...any)) (*ses
 	if err != nil {
 		return nil, err
 	}
+	say("refit %s: %s, %d hosts", command, c.Fleet, len(c.Hosts))
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("cannot find refit's own file: %w", err)
@@ -66,7 +67,11 @@ func open(path, run, command string, say func(format string, args ...any)) (*ses
 	if err != nil {
 		return nil, err
 	}
-	x.source, err = upstream.Open(git.Options{URL: c.Upstream.Repository, KnownHosts: knownHosts})
+	key, err := c.path(c.SSH.Key)
+	if err != nil {
+		return nil, err
+	}
+	x.source, err = upstream.Open(git.Options{URL: c.Upstream.Repository, KnownHosts: knownHosts, KeyFile: key})
 	if err != nil {
 		return nil, err
 	}
