@@ -32,15 +32,15 @@ test-unit: tools
 test-lab: build
 ifeq ($(LAB_TESTS),1)
 	$(BIN)/lab check --install
-	REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -run Lab ./cmd/lab
+	REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -v -run Lab ./hosts/lab ./cmd/lab
 else ifeq ($(CI),true)
 	@echo "the lab tests need root on Linux, and in CI they must run"; exit 1
 else
 	@echo "the lab tests were left out: they need root on Linux (sudo make test-lab)"
 endif
 
-test-full: test ## everything, also what takes long; run by hand
-	REFIT_LAB=full $(GO) test -count=1 -timeout 180m -p 1 -run Lab -v ./cmd/lab
+test-full: test ## all tests, and the lab tests three times in a row; run by hand
+	for i in 1 2 3; do REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -v -run Lab ./hosts/lab ./cmd/lab || exit 1; done
 
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
