@@ -173,13 +173,15 @@ var same = []string{
 // environment: Mastodon can read .env.production on every node, it holds the
 // settings without which it refuses to boot, and the nodes agree.
 func (j *judgement) environment() {
-	apps := j.d.Fleet.Apps()
-	first := apps[0]
-	for _, n := range apps {
+	var first Node // of those whose file could be read
+	for _, n := range j.d.Fleet.Apps() {
 		f := j.v.Facts[n.Name]
 		if f.EnvError != "" {
 			j.refuse("%s: %s", n.Name, f.EnvError)
 			continue
+		}
+		if first.Name == "" {
+			first = n
 		}
 		for _, c := range f.Files {
 			if c.Path == j.d.Layout.EnvFile && !c.Readable {
