@@ -47,7 +47,7 @@ func (s rollSidekiq) Run(ctx context.Context, say pipeline.Say) error {
 func (s rollSidekiq) Undo(ctx context.Context, say pipeline.Say) error {
 	old := s.f.From.Version.String()
 	if err := s.d.runsOnly(ctx, s.n, old); err == nil {
-		if err := s.gate(ctx, old, mastodon.SidekiqState{}, 0, say); err == nil {
+		if err := s.d.workersRun(ctx, s.n, old, mastodon.SidekiqState{}, s.f); err == nil {
 			say("%s runs %s: nothing to take back", s.n.Name, old)
 			return nil
 		}
@@ -99,20 +99,23 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 	if err != nil {
 		return err
 	}
+	began := time.Now()
+	restarts := map[string]int{}
 	if s.d.runsOnly(ctx, s.n, release) != nil {
 		if err := s.restart(ctx, release, say); err != nil {
 			return err
 		}
+	} else if restarts, err = s.d.restarts(ctx, s.n); err != nil {
+		return err
 	}
-	began := time.Now()
 	started, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{Since: s.f.Baseline.At})
 	if err != nil {
 		return err
 	}
 	// The counter must grow from here on; NameErrors count from before the switch.
 	started.NameErrors = before.NameErrors
-	if err := s.gate(ctx, release, started, s.d.Holds.Sidekiq, say); err != nil {
-		return s.d.why(ctx, s.n, began.Add(-s.d.Waits.Boot), err)
+	if err := s.gate(ctx, release, started, restarts, s.d.Holds.Sidekiq, say); err != nil {
+		return s.d.why(ctx, s.n, began, err)
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "working", Release: release})
 	return nil
@@ -202,8 +205,11 @@ func (s rollSidekiq) gone(ctx context.Context, say pipeline.Say) error {
 
 // gate waits until the node's workers run the release and prove it in Redis, and
 // holds them to it.
-func (s rollSidekiq) gate(ctx context.Context, release string, before mastodon.SidekiqState, hold time.Duration, say pipeline.Say) error {
+func (s rollSidekiq) gate(ctx context.Context, release string, before mastodon.SidekiqState, restarts map[string]int, hold time.Duration, say pipeline.Say) error {
 	g := s.d.gate(fmt.Sprintf("Sidekiq on %s works with %s", s.n.Name, release), hold, func(ctx context.Context) error {
+		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
+			return err
+		}
 		return s.d.workersRun(ctx, s.n, release, before, s.f)
 	})
 	return pipeline.Await(ctx, g, say)
@@ -221,7 +227,7 @@ func (d Deps) workersRun(ctx context.Context, n Node, release string, before mas
 		NoScheduler: !n.Schedules(),
 	}
 	for _, u := range out.Units {
-		want.Units = append(want.Units, mastodon.WantUnit{Unit: u.Name, Pid: u.Pid, Restarts: u.Restarts})
+		want.Units = append(want.Units, mastodon.WantUnit{Unit: u.Name, Pid: u.Pid})
 	}
 	now, err := d.sidekiq(ctx, mastodon.SidekiqIn{Since: f.Baseline.At})
 	if err != nil {

@@ -68,14 +68,21 @@ func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 // move brings the node to a release, from whatever state it is in.
 func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, say pipeline.Say) error {
 	began := time.Now()
+	// A unit that is started now begins to count its restarts at none.
+	restarts := map[string]int{}
 	if s.d.runsOnly(ctx, s.n, release) != nil {
 		if err := s.restart(ctx, release, say); err != nil {
 			return err
 		}
+	} else {
+		var err error
+		if restarts, err = s.d.restarts(ctx, s.n); err != nil {
+			return err
+		}
 	}
 	g := s.d.gate(fmt.Sprintf("%s serves %s", s.n.Name, release), 0, func(ctx context.Context) error {
-		if err := s.d.notCrashing(ctx, s.n); err != nil {
-			return pipeline.Never(err)
+		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
+			return err
 		}
 		return s.d.serves(ctx, s.n, release)
 	})
@@ -89,8 +96,8 @@ func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, s
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "serving", Release: release})
 	if err := s.d.watch(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), hold, func(ctx context.Context) error {
-		if err := s.d.notCrashing(ctx, s.n); err != nil {
-			return pipeline.Never(err)
+		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
+			return err
 		}
 		return s.d.runsOnly(ctx, s.n, release)
 	}, say); err != nil {
@@ -139,20 +146,41 @@ func (d Deps) inRotation(ctx context.Context, n Node) error {
 	return nil
 }
 
-// crashes is how many automatic restarts of a unit end the wait for it: once may
-// be an accident, after three it does not start.
+// crashes is how many automatic restarts of a unit end the wait for it at once.
 const crashes = 3
 
-// notCrashing fails when systemd keeps restarting one of the node's units.
-func (d Deps) notCrashing(ctx context.Context, n Node) error {
+// restarts counts systemd's automatic restarts of the node's units since each was
+// started by hand, by unit.
+func (d Deps) restarts(ctx context.Context, n Node) (map[string]int, error) {
 	out, err := n.Agent.Units(ctx, node.UnitsIn{Op: node.ShowUnits, Units: n.Units(), Home: d.Layout.Home}, nil)
 	if err != nil {
-		return nil // an unreachable node is the gate's own matter: it waits
+		return nil, err
 	}
+	count := map[string]int{}
 	for _, u := range out.Units {
-		if u.Restarts >= crashes {
-			return fmt.Errorf("%s on %s does not stay up: systemd restarted it %d times (%s)", u.Name, n.Name, u.Restarts, u.Result)
+		count[u.Name] = u.Restarts
+	}
+	return count, nil
+}
+
+// stayUp fails when systemd had to restart one of the node's units more often than
+// before: what dies and comes back would pass a gate that looks in between. After
+// a few restarts there is nothing to wait for.
+func (d Deps) stayUp(ctx context.Context, n Node, before map[string]int) error {
+	now, err := d.restarts(ctx, n)
+	if err != nil {
+		return err
+	}
+	for _, unit := range n.Units() {
+		more := now[unit] - before[unit]
+		if more <= 0 {
+			continue
 		}
+		err := fmt.Errorf("%s on %s does not stay up: systemd restarted it (%d times since its start)", unit, n.Name, more)
+		if more >= crashes {
+			return pipeline.Never(err)
+		}
+		return err
 	}
 	return nil
 }

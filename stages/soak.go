@@ -26,8 +26,17 @@ func (s soak) Run(ctx context.Context, say pipeline.Say) error {
 	if err != nil {
 		return err
 	}
+	restarts := map[string]map[string]int{}
+	for _, n := range s.d.Fleet.Apps() {
+		if restarts[n.Name], err = s.d.restarts(ctx, n); err != nil {
+			return err
+		}
+	}
 	return s.d.watch(ctx, s.f, fmt.Sprintf("the whole fleet is well on %s", release), s.d.Holds.Soak, func(ctx context.Context) error {
 		return s.d.Fleet.Apps().each(ctx, func(ctx context.Context, n Node) error {
+			if err := s.d.stayUp(ctx, n, restarts[n.Name]); err != nil {
+				return err
+			}
 			if err := s.d.runsOnly(ctx, n, release); err != nil {
 				return err
 			}
