@@ -68,12 +68,17 @@ func lacking(c builds.Contents, db mastodon.Database, post bool) []builds.Migrat
 // only if the database then lacks nothing of the phase and has no INVALID index.
 func (m migration) run(ctx context.Context, say pipeline.Say) error {
 	n := m.d.migrator()
+	// Before it is started: what cannot be watched is not begun.
+	s, err := m.d.newSite(ctx, m.f.Baseline)
+	if err != nil {
+		return m.unwatched(ctx, n, err)
+	}
 	job, err := m.begin(ctx, n, say)
 	if err != nil {
 		return err
 	}
 	if job.State == node.JobRunning {
-		if job, err = m.await(ctx, n, say); err != nil {
+		if job, err = m.await(ctx, n, s, say); err != nil {
 			return err
 		}
 	}
@@ -84,8 +89,25 @@ func (m migration) run(ctx context.Context, say pipeline.Say) error {
 	return m.judge(ctx, n, job, output, say)
 }
 
-// begin finds the phase's unit at work or starts it. A record of an earlier run
-// is replaced: the database tells what remains to be done.
+// unwatched is the error of a site that cannot be watched. A unit that is at work
+// meanwhile is not undone by it.
+func (m migration) unwatched(ctx context.Context, n Node, cause error) error {
+	job, err := n.Agent.JobStatus(ctx, m.unit())
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	if job.State != node.JobRunning {
+		return cause
+	}
+	return &pipeline.NeedsPerson{
+		State: fmt.Sprintf("%s keeps running on %s and must not be killed, and what users feel of it cannot be seen", m.unit(), n.Name),
+		Next:  "mend what is named, then `refit resume`", Err: cause,
+	}
+}
+
+// begin finds the phase's unit at work or starts it. A record of one that has
+// ended is replaced, also one of this run: only a phase of which the database
+// lacks something gets here, and a resume runs what remains.
 func (m migration) begin(ctx context.Context, n Node, say pipeline.Say) (node.Job, error) {
 	job, err := n.Agent.JobStatus(ctx, m.unit())
 	if err != nil {
@@ -99,9 +121,6 @@ func (m migration) begin(ctx context.Context, n Node, say pipeline.Say) (node.Jo
 		}
 	case job.State == node.JobRunning:
 		say("found %s at work on %s, since %s", m.unit(), n.Name, job.Began.Format(time.TimeOnly))
-		return job, nil
-	case job.State == node.JobDone && m.ours(job) && job.Run == n.Agent.Run:
-		say("%s of this run has ended on %s already", m.unit(), n.Name)
 		return job, nil
 	}
 	in := m.recipe()
@@ -120,11 +139,7 @@ func (m migration) ours(job node.Job) bool {
 
 // await waits for the unit's end. Meanwhile it tells the migrations as they pass,
 // who blocks them, and keeps an eye on the site.
-func (m migration) await(ctx context.Context, n Node, say pipeline.Say) (node.Job, error) {
-	s, err := m.d.newSite(ctx, m.f.Baseline)
-	if err != nil {
-		return node.Job{}, err
-	}
+func (m migration) await(ctx context.Context, n Node, s *site, say pipeline.Say) (node.Job, error) {
 	w := &migrationWatch{m: m, n: n, site: s, say: say, reported: time.Now()}
 	var job node.Job
 	var lost error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
 
@@ -50,7 +51,19 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 
 // Undo runs no migration down: what was applied is additive, and old code lives
 // with it. It only makes sure that the site does; if not, a person must decide.
+// While the unit still runs it is not known what stays, and nothing is taken back.
 func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
+	n := s.d.migrator()
+	job, err := n.Agent.JobStatus(ctx, preUnit)
+	if err != nil {
+		return fmt.Errorf("%s: cannot ask for %s: %w", n.Name, preUnit, err)
+	}
+	if job.State == node.JobRunning {
+		return &pipeline.NeedsPerson{
+			State: fmt.Sprintf("%s still runs on %s and must not be killed", preUnit, n.Name),
+			Next:  "wait for its end (`refit status` shows it), then `refit resume`",
+		}
+	}
 	db, err := s.d.database(ctx)
 	if err != nil {
 		return err
