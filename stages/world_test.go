@@ -1,0 +1,297 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/hoststest"
+	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/nginx"
+	"vmst.io/refit/hosts/node"
+)
+
+// world is that fleet with agents that answer from memory, so that a stage's Run
+// can be driven: every deed changes the world and is noted.
+type world struct {
+	t *testing.T
+	d Deps
+	f *Facts
+
+	mu    sync.Mutex
+	deeds []string // "kirk: stop", in order, without questions
+	said  []string
+
+	live, runs map[string]string // by host: the link, and what its processes run ("" for stopped)
+	quiet      map[string]bool
+	ghosts     map[string]bool // hosts whose stopped workers Redis still lists
+	restarts   map[string]int
+	busy       int // jobs at work on every quieted node
+	down       map[string]map[string]bool
+	fails      map[string]error  // by "host verb"
+	sick       map[string]string // by "host" or "host release": what its page says
+	slow       time.Duration     // of the page
+	errors5xx  int               // of the 30 requests between two looks
+	nameErrors int64             // of workers on the new release
+	queued     func() map[string]int64
+
+	db       mastodon.Database
+	dbFails  error
+	blockers []mastodon.Blocker
+	jobs     map[string]node.Job
+	lasts    int                             // how often a job is at work when asked
+	ends     func(*world, node.Job) node.Job // what a job did when it ends
+	log      string
+}
+
+// inWorld runs a test in a world of its own, in which waiting takes no time.
+func inWorld(t *testing.T, test func(*testing.T, *world)) {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "refit")
+	if err := os.WriteFile(binary, []byte("the agent"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{
+			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{}, ghosts: map[string]bool{},
+			restarts: map[string]int{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			slow: 100 * time.Millisecond, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
+		}
+		for i, n := range w.d.Fleet {
+			w.down[n.Name] = map[string]bool{}
+			w.d.Fleet[i].Agent = &node.Agent{
+				Host: n.Name, Binary: binary, Run: "u-1", Epoch: func() int64 { return 1 },
+				Shell: hoststest.NodeShell{Machine: node.Machine{State: filepath.Join(state, n.Name), Agent: "/var/lib/refit/bin/refit-0"}, Verbs: w.verbs(n)},
+			}
+		}
+		for _, n := range w.d.Fleet.Apps() {
+			w.live[n.Name], w.runs[n.Name] = "v4.5.14", "v4.5.14"
+		}
+		test(t, w)
+	})
+}
+
+func (w *world) node(name string) Node {
+	n, ok := w.d.Fleet.Named(name)
+	if !ok {
+		w.t.Fatalf("no node %s", name)
+	}
+	return n
+}
+
+func (w *world) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said = append(w.said, fmt.Sprintf(format, args...))
+}
+
+func (w *world) heard(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.said, func(line string) bool { return strings.Contains(line, text) })
+}
+
+// done are the deeds, those of one kind on both proxies as one.
+func (w *world) done() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.deeds, ", ")
+}
+
+// answer makes a verb of a function that is called alone.
+func answer[In, Out any](w *world, n Node, name string, f func(In) (Out, error)) node.Verb {
+	return node.Verb{Name: name, Run: node.Typed(func(_ context.Context, in In, _ io.Reader, _ func(string)) (Out, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if err := w.fails[n.Name+" "+name]; err != nil {
+			var none Out
+			return none, err
+		}
+		return f(in)
+	})}
+}
+
+func (w *world) verbs(n Node) []node.Verb {
+	deed := func(format string, args ...any) {
+		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
+	}
+	return []node.Verb{
+		answer(w, n, "units.show", func(node.UnitsIn) (node.UnitsOut, error) { return w.units(n), nil }),
+		answer(w, n, "units", func(in node.UnitsIn) (node.UnitsOut, error) {
+			deed("%s", strings.TrimSpace(string(in.Op)+" "+in.Signal))
+			switch in.Op {
+			case node.StopUnits:
+				w.runs[n.Name], w.quiet[n.Name] = "", false
+			case node.StartUnits:
+				if err := w.fails[n.Name+" start"]; err != nil {
+					return w.units(n), err
+				}
+				w.runs[n.Name] = w.live[n.Name]
+			case node.KillUnits:
+				w.quiet[n.Name] = true
+			}
+			return w.units(n), nil
+		}),
+		answer(w, n, "switch", func(in node.SwitchIn) (node.SwitchOut, error) {
+			deed("switch to %s", in.Release)
+			out := node.SwitchOut{Old: w.live[n.Name], New: in.Release, Changed: w.live[n.Name] != in.Release}
+			w.live[n.Name] = in.Release
+			return out, nil
+		}),
+		answer(w, n, "journal", func(in node.JournalIn) (node.JournalOut, error) {
+			return node.JournalOut{Lines: []string{"2026-11-22T07:30:00 " + n.Name + " puma[1]: LoadError (cannot load such file) for " + in.Unit}}, nil
+		}),
+		answer(w, n, "inflight", func(node.InflightIn) (node.InflightOut, error) { return node.InflightOut{}, nil }),
+		answer(w, n, "upstream.get", func(nginx.UpstreamIn) (nginx.UpstreamOut, error) { return upstreams(w.d, w.down[n.Name]), nil }),
+		answer(w, n, "upstream.set", func(in nginx.SetIn) (nginx.SetOut, error) {
+			changed := w.down[n.Name][in.Address] != in.Down
+			deed("%s %s", in.Address, map[bool]string{true: "down", false: "up"}[in.Down])
+			w.down[n.Name][in.Address] = in.Down
+			return nginx.SetOut{Changed: changed, Reloaded: changed}, nil
+		}),
+		answer(w, n, "access", func(in nginx.AccessIn) (nginx.Access, error) {
+			if in.Since == (nginx.Cursor{}) {
+				return nginx.Access{Next: nginx.Cursor{Inode: 1, Offset: 1}}, nil
+			}
+			return nginx.Access{Next: in.Since, Traffic: nginx.Traffic{Requests: 30, Errors: w.errors5xx}}, nil
+		}),
+		answer(w, n, "probe", func(in mastodon.ProbeIn) (mastodon.Probe, error) { return w.probe(n, in), nil }),
+		answer(w, n, "sidekiq", func(mastodon.SidekiqIn) (mastodon.SidekiqState, error) { return w.sidekiq(), nil }),
+		answer(w, n, "db", func(mastodon.DatabaseIn) (mastodon.Database, error) { return w.db, w.dbFails }),
+		answer(w, n, "db.activity", func(mastodon.ActivityIn) (mastodon.Activity, error) {
+			return mastodon.Activity{Now: time.Now(), Blockers: w.blockers, Queued: 3}, nil
+		}),
+		answer(w, n, "job.status", func(in node.UnitIn) (node.Job, error) { return w.job(in.Unit), nil }),
+		answer(w, n, "job.start", func(in node.JobIn) (node.Job, error) {
+			deed("start %s", in.Unit)
+			w.jobs[in.Unit] = node.Job{Unit: in.Unit, State: node.JobRunning, Argv: in.Argv, Run: "u-1", Began: time.Now()}
+			return w.jobs[in.Unit], nil
+		}),
+		answer(w, n, "job.log", func(in node.JobLogIn) (node.JobLogOut, error) {
+			from := min(max(in.Offset, 0), int64(len(w.log)))
+			return node.JobLogOut{Data: []byte(w.log[from:]), Next: int64(len(w.log)), Size: int64(len(w.log))}, nil
+		}),
+	}
+}
+
+func (w *world) units(n Node) node.UnitsOut {
+	var out node.UnitsOut
+	for i, name := range n.Units() {
+		u := node.UnitState{Name: name, Load: "loaded", Active: "inactive", Sub: "dead", Result: "success", Restarts: w.restarts[n.Name]}
+		if w.runs[n.Name] != "" {
+			u.Active, u.Sub, u.Pid, u.Release = "active", "running", 100+i, w.runs[n.Name]
+		}
+		out.Units = append(out.Units, u)
+	}
+	return out
+}
+
+func (w *world) sidekiq() mastodon.SidekiqState {
+	s := someSidekiq(w.d.Fleet, "", time.Now())
+	s.Processed = time.Now().Unix()
+	s.Jobs = &mastodon.JobCounts{Queued: w.queued()}
+	var listed []mastodon.Process
+	for _, p := range s.Processes {
+		p.Tag, p.Quiet = w.runs[p.Hostname], w.quiet[p.Hostname]
+		if p.Quiet {
+			p.Busy = w.busy
+		}
+		if p.Tag == "v4.5.15" {
+			s.NameErrors = w.nameErrors
+		}
+		if p.Tag != "" || w.ghosts[p.Hostname] {
+			listed = append(listed, p)
+		}
+	}
+	s.Processes = listed
+	return s
+}
+
+func (w *world) probe(n Node, in mastodon.ProbeIn) mastodon.Probe {
+	fault := w.sick[n.Name]
+	if f := w.sick[n.Name+" "+w.runs[n.Name]]; f != "" {
+		fault = f
+	}
+	switch {
+	case w.runs[n.Name] == "":
+		fault = "connection refused"
+	case fault == "" && in.Release != "" && in.Release != w.runs[n.Name]:
+		fault = "the page is of " + w.runs[n.Name]
+	}
+	p := mastodon.Probe{Latency: &mastodon.Latency{Path: "/", P50: w.slow}}
+	for _, c := range in.Checks {
+		check := mastodon.Check{Name: c, OK: true}
+		if c == mastodon.CheckPage && fault != "" {
+			check.OK, check.Error = false, fault
+		}
+		p.Checks = append(p.Checks, check)
+	}
+	return p
+}
+
+// job is asked for: one at work ends after a few times.
+func (w *world) job(unit string) node.Job {
+	j, ok := w.jobs[unit]
+	if !ok {
+		return node.Job{Unit: unit, State: node.JobNone}
+	}
+	if j.State == node.JobRunning {
+		if w.lasts--; w.lasts <= 0 {
+			j = w.ends(w, j)
+			w.jobs[unit] = j
+		}
+	}
+	return j
+}
+
+// migrates ends a job well, and the database then has what its phase applies.
+func migrates(w *world, j node.Job) node.Job {
+	j.State, j.Result, j.Ended = node.JobDone, "success", time.Now()
+	w.db.Applied = append(w.db.Applied, preMigration.Version)
+	if j.Unit == postUnit {
+		w.db.Applied = append(w.db.Applied, postMigration.Version)
+	}
+	w.log += "== 20251101000000 AddAColumn: migrating ====\n== 20251101000000 AddAColumn: migrated (0.0100s) ====\n"
+	return j
+}
+
+// breaks ends a job with a status, and the database lacks what it did.
+func breaks(w *world, j node.Job) node.Job {
+	j.State, j.Result, j.Code, j.Ended = node.JobDone, "exit-code", 1, time.Now()
+	w.log += "rails aborted!\nPG::LockNotAvailable: ERROR:  canceling statement due to lock timeout\n"
+	return j
+}
+
+func failsWith(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %q", err, word)
+		}
+	}
+}
+
+func did(t *testing.T, w *world, want string) {
+	t.Helper()
+	if got := w.done(); got != want {
+		t.Errorf("done:\n  %s\nwanted:\n  %s", got, want)
+	}
+}
+
+var errDown = errors.New("the link is gone")
+
+var _ hosts.Shell = hoststest.NodeShell{}
