@@ -260,17 +260,8 @@ func TestAHostLostDuringAMigrationIsAskedAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.atWork("v4.5.15")
 		w.lasts = 1 << 20
-		go func() {
-			for _, change := range []func(){
-				func() { w.fails["scotty job.status"] = errDown },
-				func() { delete(w.fails, "scotty job.status"); w.lasts = 2 },
-			} {
-				<-time.After(5*time.Second + time.Millisecond)
-				w.mu.Lock()
-				change()
-				w.mu.Unlock()
-			}
-		}()
+		w.after(5001*time.Millisecond, func() { w.fails["scotty job.status"] = errDown })
+		w.after(10001*time.Millisecond, func() { delete(w.fails, "scotty job.status"); w.lasts = 2 })
 		if err := (preMigrate{w.d, w.f}).Run(t.Context(), w.say); err != nil {
 			t.Fatal(err)
 		}
@@ -285,10 +276,7 @@ func TestAStopDuringAMigrationLeavesItRunning(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.lasts = 1 << 20
 		stop := make(chan struct{})
-		go func() {
-			<-time.After(3 * time.Second)
-			close(stop)
-		}()
+		w.after(3*time.Second, func() { close(stop) })
 		p := pipeline.Plan{ID: "u-1", Kind: "upgrade", From: "v4.5.14", To: "v4.5.15", Facts: w.f, Steps: []pipeline.Step{{Stage: preMigrate{w.d, w.f}}}}
 		r := pipeline.Execute(t.Context(), p, pipeline.NewJournal(p, &oneShelf{}, 1, morning), pipeline.Options{Stop: stop})
 		if r.Status != pipeline.Stopped {

@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/nginx"
@@ -41,7 +40,8 @@ type world struct {
 	fails      map[string]error  // by "host verb"
 	sick       map[string]string // by "host" or "host release": what its page says
 	slow       time.Duration     // of the page
-	errors5xx  int               // of the 30 requests between two looks
+	requests   int               // between two looks, by proxy
+	errors5xx  int               // of them
 	nameErrors int64             // of workers on the new release
 	queued     func() map[string]int64
 
@@ -66,7 +66,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{}, ghosts: map[string]bool{},
 			restarts: map[string]int{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
-			slow: 100 * time.Millisecond, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
+			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
 			w.down[n.Name] = map[string]bool{}
@@ -79,6 +79,15 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 			w.live[n.Name], w.runs[n.Name] = "v4.5.14", "v4.5.14"
 		}
 		test(t, w)
+	})
+}
+
+// after changes the world when the time has passed, if the test still runs then.
+func (w *world) after(d time.Duration, change func()) {
+	time.AfterFunc(d, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		change()
 	})
 }
 
@@ -164,7 +173,7 @@ func (w *world) verbs(n Node) []node.Verb {
 			if in.Since == (nginx.Cursor{}) {
 				return nginx.Access{Next: nginx.Cursor{Inode: 1, Offset: 1}}, nil
 			}
-			return nginx.Access{Next: in.Since, Traffic: nginx.Traffic{Requests: 30, Errors: w.errors5xx}}, nil
+			return nginx.Access{Next: in.Since, Traffic: nginx.Traffic{Requests: w.requests, Errors: w.errors5xx}}, nil
 		}),
 		answer(w, n, "probe", func(in mastodon.ProbeIn) (mastodon.Probe, error) { return w.probe(n, in), nil }),
 		answer(w, n, "sidekiq", func(mastodon.SidekiqIn) (mastodon.SidekiqState, error) { return w.sidekiq(), nil }),
@@ -293,5 +302,3 @@ func did(t *testing.T, w *world, want string) {
 }
 
 var errDown = errors.New("the link is gone")
-
-var _ hosts.Shell = hoststest.NodeShell{}
