@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,11 +51,12 @@ func TestAssemblingTwiceGivesTheSameCommits(t *testing.T) {
 	}
 }
 
-func TestTheAssembledRepository(t *testing.T) {
+func TestTheAssembledRepositoryHoldsWhatItsTablePromises(t *testing.T) {
 	repo := assembled(t)
 	t.Run("every release has the files an operator relies on", func(t *testing.T) { checkFiles(t, repo) })
 	t.Run("every release says its own version and stands on its base", func(t *testing.T) { checkVersions(t, repo) })
 	t.Run("patch releases have no migrations", func(t *testing.T) { checkPatches(t, repo) })
+	t.Run("a migration version never stands for two different files", func(t *testing.T) { checkMigrations(t, repo) })
 	t.Run("no lock file names a registry of ours", func(t *testing.T) { checkLocks(t, repo) })
 }
 
@@ -128,6 +130,35 @@ func checkPatches(t *testing.T, repo string) {
 		if diff := git(t, repo, "diff", "--name-only", "v4.5.0", to, "--", "db"); diff != "" {
 			t.Errorf("v4.5.0 to %s changes %s", to, diff)
 		}
+	}
+}
+
+// A database that tried a broken release keeps its versions: another release's
+// migration of the same version would count as applied there.
+func checkMigrations(t *testing.T, repo string) {
+	t.Helper()
+	tags, err := standin.Tags(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type file struct{ tag, entry string }
+	seen := map[string]file{}
+	for _, tag := range tags {
+		for line := range strings.Lines(git(t, repo, "ls-tree", "-r", tag.Name, "db/migrate", "db/post_migrate")) {
+			entry := strings.TrimSpace(line) // with the content's hash and the path
+			version, _, _ := strings.Cut(path.Base(entry), "_")
+			if len(version) != 14 {
+				t.Errorf("%s: no version in %q", tag.Name, entry)
+			}
+			if first, ok := seen[version]; !ok {
+				seen[version] = file{tag.Name, entry}
+			} else if first.entry != entry {
+				t.Errorf("version %s is %q in %s and %q in %s", version, first.entry, first.tag, entry, tag.Name)
+			}
+		}
+	}
+	if len(seen) < 15 {
+		t.Errorf("only %d migrations over all releases: %v", len(seen), seen)
 	}
 }
 
