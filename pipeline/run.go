@@ -11,9 +11,10 @@ import (
 // says again how it ended. ctx is the one that Hold gave: its end stops the run
 // at once, where it stands.
 //
-// A step that fails is taken back, and every step before it, in reverse, down to
-// the last one-way step that began. Taking back goes on when ctx is cancelled,
-// until the step at work is back; it ends at once when the lease is lost.
+// A step that fails is taken back, and every step before it, in reverse; once a
+// one-way step has begun nothing is, and the run waits for a person. Taking back
+// goes on when ctx is cancelled, until the step at work is back; it ends at once
+// when the lease is lost.
 func Execute(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	r, err := open(ctx, p, j, o)
 	if err != nil {
@@ -173,6 +174,7 @@ func (r *running) forward(ctx context.Context) Result {
 				return r.notAgain(ctx, i, err)
 			}
 		}
+		before := m.OneWayBegun
 		if err := r.mark(ctx, i, func(m *Mark) {
 			m.State, m.Started, m.Error = Doing, r.now(), ""
 			m.OneWayBegun = m.OneWayBegun || s.OneWay
@@ -188,7 +190,7 @@ func (r *running) forward(ctx context.Context) Result {
 			return r.stop(ctx, i, r.journalErr())
 		}
 		if err != nil {
-			return r.failed(ctx, i, err)
+			return r.failed(ctx, i, before, err)
 		}
 		if lost := lockLost(ctx); lost != nil {
 			return r.stop(ctx, i, lost)
@@ -236,8 +238,9 @@ func (r *running) notAgain(ctx context.Context, i int, err error) Result {
 	return r.end(ctx, res)
 }
 
-// failed decides what follows a step's error.
-func (r *running) failed(ctx context.Context, i int, err error) Result {
+// failed decides what follows a step's error. oneWay tells that the step had begun
+// one-way in an earlier try: that stays true, whatever this try found.
+func (r *running) failed(ctx context.Context, i int, oneWay bool, err error) Result {
 	if ctx.Err() != nil || errors.Is(err, ErrStopped) || lockLost(ctx) != nil {
 		return r.stop(ctx, i, err)
 	}
@@ -245,6 +248,14 @@ func (r *running) failed(ctx context.Context, i int, err error) Result {
 	var unbegun *notBegun
 	isPerson, isUnbegun := errors.As(err, &person), errors.As(err, &unbegun)
 	s := r.j.Steps[i]
+	// Once a one-way step has begun, taking back what follows it leads nowhere: a
+	// person mends the cause, and a resume goes on forward.
+	if !isPerson && r.committed(i, isUnbegun && !oneWay) {
+		isPerson, person = true, &NeedsPerson{
+			State: fmt.Sprintf("%s: %s has begun, so nothing is taken back", ErrOneWay, r.j.OneWay()),
+			Next:  "mend the cause, then: refit resume (it goes forward)",
+		}
+	}
 	r.j.because(s.Name, err)
 	if !isPerson {
 		r.j.Direction = Backward
@@ -252,7 +263,7 @@ func (r *running) failed(ctx context.Context, i int, err error) Result {
 	if jerr := r.mark(ctx, i, func(m *Mark) {
 		m.State, m.Ended, m.Error = Failed, r.now(), err.Error()
 		if isUnbegun {
-			m.OneWayBegun = false
+			m.OneWayBegun = oneWay
 		}
 	}); jerr != nil {
 		r.emit(Event{Kind: StepFailed, Err: err.Error()})
@@ -263,6 +274,17 @@ func (r *running) failed(ctx context.Context, i int, err error) Result {
 		return r.end(ctx, Result{Status: Person, Step: s.Name, Host: s.Host, Err: err, State: person.State, Next: person.Next})
 	}
 	return r.backward(ctx, err)
+}
+
+// committed tells whether a one-way step has begun; without one whose own try found
+// that it has not.
+func (r *running) committed(i int, unbegun bool) bool {
+	for k, s := range r.j.Steps {
+		if r.j.Marks[s.Name].OneWayBegun && (k != i || !unbegun) {
+			return true
+		}
+	}
+	return false
 }
 
 // stop ends a run where it stands: the step's mark stays "doing" or "undoing".

@@ -270,14 +270,31 @@ func TestAResumeWhoseUnfinishedStepCannotRunNowChangesNothing(t *testing.T) {
 	}
 }
 
-func TestNothingIsTakenBackFromAOneWayStepOn(t *testing.T) {
+func TestNothingIsTakenBackFromAOneWayStepOnAndAResumeGoesForward(t *testing.T) {
 	c := newCourse("roll kirk", "post-migrate", "search", "record")
 	c.oneWay["post-migrate"] = true
 	c.stages["record"].run = func(context.Context) error { return errors.New("no") }
 	res := c.execute(t, t.Context(), Options{})
-	want := "run roll kirk, run post-migrate, run search, run record, undo record, undo search"
+	want := "run roll kirk, run post-migrate, run search, run record"
 	if got := c.did(); got != want || res.Status != Person || res.OneWay != "post-migrate" || !strings.Contains(res.State, "point of no return") {
 		t.Errorf("did %s; %+v", got, res)
+	}
+	c.stages["record"].run = nil
+	if res := c.execute(t, t.Context(), Options{}); res.Status != Done || c.did() != "check record, run record" {
+		t.Errorf("the resume ended as %s: %s", res.Status, res.State)
+	}
+}
+
+func TestAOneWayStepThatFailedOnceIsNotForgottenByAnotherTry(t *testing.T) {
+	c := newCourse("roll kirk", "post-migrate")
+	c.oneWay["post-migrate"] = true
+	c.stages["post-migrate"].run = func(context.Context) error { return &NeedsPerson{State: "half applied"} }
+	c.execute(t, t.Context(), Options{})
+	c.did()
+	c.stages["post-migrate"].run = func(context.Context) error { return NotBegun(errors.New("the database does not answer")) }
+	res := c.execute(t, t.Context(), Options{})
+	if res.Status != Person || res.OneWay != "post-migrate" || strings.Contains(c.did(), "undo") {
+		t.Errorf("%s, one way: %q", res.Status, res.OneWay)
 	}
 }
 

@@ -6,8 +6,8 @@
 //
 //   - what is about to happen is journalled before it happens, and what happened
 //     after; a journal that cannot be written stops the run;
-//   - a failed stage is undone, then every stage before it, in reverse, down to
-//     the last one-way step that ran;
+//   - a failed stage is undone, then every stage before it, in reverse; once a
+//     one-way step has begun nothing is undone any more, and a resume goes forward;
 //   - a stage that was started and not finished is "unknown": it is checked and
 //     run again, never taken for done;
 //   - a lost lease stops the run where it stands; nothing is undone unlocked.
