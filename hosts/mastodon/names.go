@@ -2,6 +2,7 @@ package mastodon
 
 import (
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -30,5 +31,21 @@ func (l Layout) SharedLinks() map[string]string {
 // LinesThatMatter picks from a unit's journal the lines that tell why it failed,
 // at most max.
 func LinesThatMatter(lines []string, max int) []string {
-	return FailureLines(strings.Join(lines, "\n"), max)
+	out := FailureLines(strings.Join(lines, "\n"), max)
+	for i, l := range out {
+		out[i] = mask(l)
+	}
+	return out
+}
+
+var (
+	// A job's arguments may hold tokens: Sidekiq prints whole jobs when it warns.
+	jobArguments = regexp.MustCompile(`"args":.*`)
+	// Of a URL with a password only the user's name is kept.
+	urlPassword = regexp.MustCompile(`(://[^/\s:@]*):[^/\s@]+@`)
+)
+
+// mask takes from a line of a journal what may be secret.
+func mask(line string) string {
+	return urlPassword.ReplaceAllString(jobArguments.ReplaceAllString(line, `"args":[…]`), "$1:…@")
 }
