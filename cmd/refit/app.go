@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -33,8 +29,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	if len(args) >= 2 && args[1] == "node" {
 		return runNode(ctx, args[2:], in, out, errw)
 	}
-	s := streams{in, out, errw}
-	err := newApp(s).RunContext(ctx, args)
+	err := newApp(streams{in, &counted{Writer: out}, errw}).RunContext(ctx, args)
 	if err == nil {
 		return exitDone
 	}
@@ -76,7 +71,8 @@ func newApp(s streams) *cli.App {
 		c.OnUsageError = app.OnUsageError
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = cli.CommandHelpTemplate + "\nEXIT STATUS:\n" + exitHelp()
-		c.Before = noPositionals
+		c.Before = s.refusing(noPositionals)
+		c.Action = s.refusing(c.Action)
 	}
 	return app
 }
@@ -118,56 +114,6 @@ func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
-}
-
-// trap turns signals into what an admin means by them: the first Ctrl-C or
-// SIGTERM closes stop (go on to the next safe point), the second cancels the
-// context (abort at once). A closed terminal counts as the first.
-func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct{}, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := make(chan struct{})
-	sig := make(chan os.Signal, 2)
-	signal.Notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
-	go func() {
-		stopped := false
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-sig:
-				switch {
-				case !stopped:
-					stopped = true
-					close(stop)
-					say("stopping at the next safe point; once more to abort at once")
-				case s != syscall.SIGHUP:
-					say("aborting")
-					cancel(errAborted)
-				}
-			}
-		}
-	}()
-	return ctx, stop, func() { signal.Stop(sig); close(done); cancel(nil) }
-}
-
-var errAborted = errors.New("aborted by a second Ctrl-C")
-
-// ask puts a question that is answered with yes, or refuses where nobody can answer.
-func (s streams) ask(question string) error {
-	f, ok := s.in.(*os.File)
-	if !ok || !isTerminal(f) {
-		return refuse("nobody can answer here: read the plan and repeat with --yes")
-	}
-	fmt.Fprintf(s.err, "%s [yes/no] ", question)
-	var answer string
-	if _, err := fmt.Fscanln(s.in, &answer); err != nil {
-		return refuse("not approved: %v", err)
-	}
-	if !strings.EqualFold(answer, "yes") {
-		return refuse("not approved")
-	}
-	return nil
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

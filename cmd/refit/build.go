@@ -17,6 +17,8 @@ func buildCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			command := "build --to " + c.String("to")
 			x, err := open(c.String("config"), newRun(), command, s.progress())
 			if err != nil {
@@ -27,9 +29,12 @@ func buildCommand(s streams) *cli.Command {
 			if err != nil {
 				return exitWith(exitUsage, fmt.Errorf("--to %w", err))
 			}
-			f, _, refused, err := x.deps.Survey(ctx, x.request(version, true), s.progress())
+			f, _, refused, err := x.deps.Survey(look, x.request(version, true), s.progress())
 			if err != nil {
-				return surveyError(err)
+				return surveyError(look, err)
+			}
+			if err := interrupted(look); err != nil {
+				return err
 			}
 			p := planned{facts: f, refused: refused}
 			if err := p.refusal(); err != nil {

@@ -98,7 +98,7 @@ func (x *session) fix(ctx context.Context, say pipeline.Say) error {
 	}
 	held, err := pipeline.Hold(ctx, x.keeper, "doctor --fix", pipeline.HoldOptions{})
 	if err != nil {
-		return lockError(err)
+		return lockError(ctx, err)
 	}
 	defer func() {
 		if err := release(ctx, held); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -54,13 +53,21 @@ func (x *session) execute(ctx context.Context, s streams, e execution) error {
 }
 
 func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Observer) (pipeline.Result, error) {
+	select {
+	case <-e.stop:
+		return pipeline.Result{}, exitWith(exitInterrupted, fmt.Errorf("%w; nothing was touched", errStopped))
+	default:
+	}
 	held, err := pipeline.Hold(ctx, x.keeper, e.why, pipeline.HoldOptions{Watch: watch, Run: e.plan.ID})
 	if err != nil {
-		return pipeline.Result{}, lockError(err)
+		return pipeline.Result{}, lockError(ctx, err)
 	}
 	shelf, err := x.shelf()
 	if err == nil {
 		err = x.raiseFences(held.Context, x.keeper.Me.String()+", run "+e.plan.ID)
+	}
+	if end := interrupted(ctx); end != nil {
+		return pipeline.Result{}, errors.Join(end, release(ctx, held))
 	}
 	if err != nil {
 		return pipeline.Result{}, errors.Join(exitWith(exitRefused, fmt.Errorf("cannot fence every host, and a host that cannot be reached refuses the run: %w\nnothing was touched", err)), release(ctx, held))
@@ -88,7 +95,11 @@ func release(ctx context.Context, held *pipeline.Held) error {
 	return held.Release(ctx)
 }
 
-func lockError(err error) error {
+// lockError gives what kept us from the lease its exit code. ctx is the call's.
+func lockError(ctx context.Context, err error) error {
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
 	if _, ok := errors.AsType[*keeper.HeldError](err); ok {
 		return exitWith(exitLocked, fmt.Errorf("%w\nwait for it, or if it is dead: refit unlock", err))
 	}
@@ -232,65 +243,6 @@ func codeOf(res pipeline.Result, f *stages.Facts) int {
 		}
 	}
 	return exitPerson
-}
-
-// latest is the newest upgrade's journal, from the keeper; nil if there never was one.
-func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
-	entries, err := x.keeper.List(ctx)
-	if err != nil {
-		return nil, lockError(err)
-	}
-	for _, entry := range entries {
-		if entry.Damaged != "" {
-			return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s is damaged: %s", entry.ID, x.keeper.Name, entry.Damaged))
-		}
-		j, err := pipeline.LoadJournal(ctx, x.keeper, entry.ID)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, exitWith(exitPerson, err)
-		}
-		if j.Kind == "upgrade" && j.Outcome != pipeline.Refused {
-			return j, nil
-		}
-	}
-	return nil, nil
-}
-
-// noneLeft refuses to begin while an earlier run stands half way.
-func (x *session) noneLeft(ctx context.Context) error {
-	j, err := x.latest(ctx)
-	if err != nil || j == nil || j.Finished() {
-		return err
-	}
-	if !j.Touched() && j.Outcome != "" {
-		return nil
-	}
-	return refuse("run %s (%s → %s) was left half way: %s. Go on with `refit resume`, or back with `refit rollback`; `refit status` shows where every host stands", j.ID, j.From, j.To, standingOf(j))
-}
-
-// standingOf tells in words where a journal's run stands.
-func standingOf(j *pipeline.Journal) string {
-	if j.Outcome == pipeline.Done {
-		return "done"
-	}
-	var last string
-	for _, s := range j.Progress() {
-		if s.State != pipeline.Pending {
-			last = fmt.Sprintf("%s is %s", s.Name, s.State)
-		}
-	}
-	if last == "" {
-		last = "nothing had begun"
-	}
-	if j.Direction == pipeline.Backward {
-		last += ", on the way back"
-	}
-	if j.State != "" {
-		last += "; " + j.State
-	}
-	return last
 }
 
 // expand makes the plan of a journal's run again, from its facts alone.

@@ -18,6 +18,8 @@ func placeCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			command := "place --to " + c.String("to")
 			x, err := open(c.String("config"), newRun(), command, s.progress())
 			if err != nil {
@@ -28,12 +30,15 @@ func placeCommand(s streams) *cli.Command {
 			if err != nil {
 				return exitWith(exitUsage, fmt.Errorf("--to %w", err))
 			}
-			f, _, refused, err := x.deps.Survey(ctx, x.request(version, c.Bool("first")), s.progress())
+			f, _, refused, err := x.deps.Survey(look, x.request(version, c.Bool("first")), s.progress())
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
 			}
 			if err != nil {
-				return surveyError(err)
+				return surveyError(look, err)
+			}
+			if err := interrupted(look); err != nil {
+				return err
 			}
 			p := planned{facts: f, refused: refused}
 			if err := p.refusal(); err != nil {

@@ -23,13 +23,17 @@ func planCommand(s streams) *cli.Command {
 		Usage: "show what an upgrade would do, and what stands against it; changes nothing",
 		Flags: []cli.Flag{configFlag(), toFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			ctx, end := untouched(ctx, stop)
+			defer end()
 			say := s.progress()
 			x, err := open(c.String("config"), newRun(), "plan --to "+c.String("to"), say)
 			if err != nil {
 				return err
 			}
-			p, err := x.plan(c.Context, c.String("to"), say)
 			defer closing(x, s)
+			p, err := x.plan(ctx, c.String("to"), say)
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
 			}
@@ -79,25 +83,30 @@ func (x *session) plan(ctx context.Context, to string, say pipeline.Say) (*plann
 	}
 	f, _, refused, err := x.deps.Survey(ctx, x.request(version, false), say)
 	if err != nil {
-		return nil, surveyError(err)
+		return nil, surveyError(ctx, err)
 	}
 	p := &planned{facts: f, refused: refused}
 	if !f.From.Version.IsZero() {
 		p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
 	}
 	if len(refused) > 0 {
-		return p, nil
+		return p, interrupted(ctx)
 	}
 	for _, step := range p.Steps {
 		if err := step.Check(ctx, say); err != nil {
 			p.refused = append(p.refused, fmt.Sprintf("%s: %v", step.Name(), err))
 		}
 	}
-	return p, nil
+	// A host that was asked while the command was interrupted seems to refuse.
+	return p, interrupted(ctx)
 }
 
-// surveyError gives what kept the survey from ending its exit code.
-func surveyError(err error) error {
+// surveyError gives what kept the survey from ending its exit code. ctx is the
+// survey's.
+func surveyError(ctx context.Context, err error) error {
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
 	switch {
 	case errors.Is(err, stages.ErrNothingToDo):
 		return err
@@ -112,7 +121,7 @@ func (p *planned) refusal() error {
 	if len(p.refused) == 0 {
 		return nil
 	}
-	return refuse("refused, nothing was touched:\n  - %s", strings.Join(p.refused, "\n  - "))
+	return exitWith(exitRefused, refused(p.refused))
 }
 
 // planJSON is the plan for programs.

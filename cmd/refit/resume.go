@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
 )
 
@@ -16,18 +17,19 @@ func resumeCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			x, err := open(c.String("config"), "", "resume", s.progress())
 			if err != nil {
 				return err
 			}
 			defer closing(x, s)
-			j, err := x.latest(ctx)
+			j, err := x.latest(look)
 			if err != nil {
 				return err
 			}
 			if j == nil || j.Finished() {
-				_, err := fmt.Fprintln(s.out, "nothing to resume: no run was left half way")
-				return err
+				return s.nothingToResume(c.Bool("json"))
 			}
 			x.adopt(j.ID)
 			facts := &stages.Facts{}
@@ -35,12 +37,23 @@ func resumeCommand(s streams) *cli.Command {
 				return exitWith(exitPerson, err)
 			}
 			s.progress()("run %s, %s from %s to %s: %s", j.ID, j.Kind, j.From, j.To, standingOf(j))
+			if j.Direction == pipeline.Backward {
+				s.wayBack(j)
+			}
 			if !c.Bool("yes") {
-				if err := s.ask("Go on with it?"); err != nil {
+				if err := s.ask(look, "Go on with it?"); err != nil {
 					return err
 				}
 			}
 			return x.execute(ctx, s, execution{plan: expand(j, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
 		},
 	}
+}
+
+func (s streams) nothingToResume(asJSON bool) error {
+	if asJSON {
+		return printJSON(s.out, map[string]any{"schema": "refit.resume/v1", "nothing_to_do": true})
+	}
+	_, err := fmt.Fprintln(s.out, "nothing to resume: no run was left half way")
+	return err
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,12 +20,14 @@ func rollbackCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			x, err := open(c.String("config"), "", "rollback", s.progress())
 			if err != nil {
 				return err
 			}
 			defer closing(x, s)
-			j, err := x.latest(ctx)
+			j, err := x.latest(look)
 			if err != nil {
 				return err
 			}
@@ -42,8 +46,9 @@ func rollbackCommand(s streams) *cli.Command {
 				return exitWith(exitPerson, err)
 			}
 			s.progress()("run %s, %s: takes every node from %s back to %s", j.ID, standingOf(j), j.To, j.From)
+			s.wayBack(j)
 			if !c.Bool("yes") {
-				if err := s.ask(fmt.Sprintf("Go back to %s?", j.From)); err != nil {
+				if err := s.ask(look, fmt.Sprintf("Go back to %s?", j.From)); err != nil {
 					return err
 				}
 			}
@@ -54,4 +59,35 @@ func rollbackCommand(s streams) *cli.Command {
 			return err
 		},
 	}
+}
+
+// wayBack shows what of a run is taken back, in that order: every step that has
+// begun and is not back yet, the last first.
+func (s streams) wayBack(j *pipeline.Journal) {
+	steps := goesBack(j)
+	if len(steps) == 0 {
+		s.progress()("no step of it has anything to take back")
+		return
+	}
+	t := tabwriter.NewWriter(s.err, 0, 0, 2, ' ', 0)
+	for i, step := range steps {
+		what := "undo"
+		if step.State != pipeline.Finish {
+			what = "undo, it is " + string(step.State)
+		}
+		fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, step.Name, step.Host, what)
+	}
+	if err := t.Flush(); err != nil {
+		s.progress()("cannot show the way back: %v", err)
+	}
+}
+
+func goesBack(j *pipeline.Journal) []pipeline.StepResult {
+	var out []pipeline.StepResult
+	for _, step := range slices.Backward(j.Progress()) {
+		if step.State != pipeline.Pending && step.State != pipeline.Back {
+			out = append(out, step)
+		}
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -70,14 +71,14 @@ func (x *session) status(ctx context.Context) status {
 	lease, err := x.keeper.Show(ctx)
 	if err != nil {
 		st.KeeperError = err.Error()
-		st.Next = "bring the keeper " + x.keeper.Name + " back; nothing can be changed without it"
+		st.Next = nextWithout(x.withoutKeeper(ctx, err))
 		return st
 	}
 	st.Lease = &lease
 	j, err := x.latest(ctx)
 	switch {
 	case err != nil:
-		st.KeeperError, st.Next = err.Error(), "see the runbook: a damaged journal"
+		st.KeeperError, st.Next = err.Error(), nextWithout(err)
 		return st
 	case j != nil:
 		st.Run = &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
@@ -91,6 +92,20 @@ func (x *session) status(ctx context.Context) status {
 		}
 	}
 	return st
+}
+
+// nextWithout is the next thing to do where the keeper's files cannot be read.
+func nextWithout(err error) string {
+	if gone, ok := errors.AsType[*keeperGone](err); ok {
+		if errors.Is(err, keeper.ErrDamaged) {
+			return "the lease cannot be read: `refit unlock` replaces it"
+		}
+		return gone.next()
+	}
+	if exitCode(err) == exitAuth {
+		return "let the keeper accept this key, or compare its host key, then see `refit status`"
+	}
+	return "see the runbook: a damaged journal"
 }
 
 func (st status) text(w io.Writer) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,38 +21,68 @@ func unlockCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "unlock",
 		Usage: "take the lease from a holder that is dead, after showing the evidence",
-		Flags: []cli.Flag{configFlag(), yesFlag()},
+		Flags: []cli.Flag{configFlag(), yesFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			x, err := open(c.String("config"), "", "unlock", s.progress())
 			if err != nil {
 				return err
 			}
 			defer closing(x, s)
-			lease, err := x.keeper.Show(c.Context)
-			repair := errors.Is(err, keeper.ErrDamaged)
+			lease, err := x.keeper.Show(look)
+			out := unlocked{Schema: "refit.unlock/v1"}
+			damaged := errors.Is(err, keeper.ErrDamaged)
 			switch {
-			case repair:
+			case damaged:
+				out.Damaged = err.Error()
 				s.progress()("the lease on %s cannot be read: %v", x.keeper.Name, err)
 			case err != nil:
-				return lockError(err)
+				return lockError(look, err)
 			case !lease.Held:
-				_, err := fmt.Fprintln(s.out, "the lease is free")
-				return err
+				out.Did = "nothing: the lease is free"
+				return out.print(s.out, c.Bool("json"))
 			default:
-				s.progress()("%s", x.evidence(c.Context, lease))
+				out.Lease = &lease
+				s.progress()("%s", x.evidence(look, lease))
 			}
 			if !c.Bool("yes") {
-				if err := s.ask("Is that holder dead? Its epoch will be refused by every host from now on. Take the lease from it?"); err != nil {
+				if err := s.ask(look, "Is that holder dead? Its epoch will be refused by every host from now on. Take the lease from it?"); err != nil {
 					return err
 				}
 			}
-			if _, err := x.keeper.Take(c.Context, keeper.Evidence{Epoch: lease.Epoch, Repair: repair}); err != nil {
-				return lockError(err)
+			if err := interrupted(look); err != nil {
+				return err
 			}
-			_, err = fmt.Fprintln(s.out, "the lease is free; `refit status` shows what was left, `refit resume` or `refit rollback` goes on")
-			return err
+			if _, err := x.keeper.Take(ctx, keeper.Evidence{Epoch: lease.Epoch, Repair: damaged}); err != nil {
+				return lockError(ctx, err)
+			}
+			out.Taken = true
+			out.Did = "the lease is free; `refit status` shows what was left, `refit resume` or `refit rollback` goes on"
+			return out.print(s.out, c.Bool("json"))
 		},
 	}
+}
+
+// unlocked is what `refit unlock` did.
+type unlocked struct {
+	Schema string `json:"schema"` // "refit.unlock/v1"
+	// Lease as it was found, if somebody held it; Damaged why it could not be read.
+	Lease   *keeper.Lease `json:"lease,omitempty"`
+	Damaged string        `json:"damaged,omitempty"`
+	// Taken: the lease was taken from its holder.
+	Taken bool   `json:"taken"`
+	Did   string `json:"did"`
+}
+
+func (u unlocked) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, u)
+	}
+	_, err := fmt.Fprintln(w, strings.TrimPrefix(u.Did, "nothing: "))
+	return err
 }
 
 // evidence tells what speaks for and against the holder's being alive.
@@ -69,7 +101,7 @@ func (x *session) atWork(ctx context.Context, name string) string {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	n, _ := x.deps.Fleet.Named(name)
-	var out []string
+	var out, unasked []string
 	f, err := n.Agent.FenceShow(ctx)
 	if err != nil {
 		return "; cannot be asked what runs there: " + err.Error()
@@ -79,13 +111,17 @@ func (x *session) atWork(ctx context.Context, name string) string {
 	}
 	if n.Has(hosts.Sidekiq) {
 		for _, unit := range stages.MigrationUnits() {
-			if job, err := n.Agent.JobStatus(ctx, unit); err == nil && job.State == node.JobRunning {
+			job, err := n.Agent.JobStatus(ctx, unit)
+			switch {
+			case err != nil:
+				unasked = append(unasked, fmt.Sprintf("; cannot be asked whether %s runs there: %v", unit, err))
+			case job.State == node.JobRunning:
 				out = append(out, fmt.Sprintf("%s since %s (a resume adopts it)", unit, job.Began.UTC().Format(time.TimeOnly)))
 			}
 		}
 	}
-	if len(out) == 0 {
-		return ""
+	if len(out) > 0 {
+		unasked = slices.Insert(unasked, 0, "; at work: "+strings.Join(out, ", "))
 	}
-	return "; at work: " + strings.Join(out, ", ")
+	return strings.Join(unasked, "")
 }

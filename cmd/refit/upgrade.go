@@ -17,6 +17,8 @@ func upgradeCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
+			look, begin := untouched(ctx, stop)
+			defer begin()
 			run := newRun()
 			command := "upgrade --to " + c.String("to")
 			x, err := open(c.String("config"), run, command, s.progress())
@@ -24,10 +26,10 @@ func upgradeCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
-			if err := x.noneLeft(ctx); err != nil {
+			if err := x.noneLeft(look); err != nil {
 				return err
 			}
-			p, err := x.plan(ctx, c.String("to"), s.progress())
+			p, err := x.plan(look, c.String("to"), s.progress())
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
 			}
@@ -41,7 +43,7 @@ func upgradeCommand(s streams) *cli.Command {
 				return err
 			}
 			if !c.Bool("yes") {
-				if err := s.ask(fmt.Sprintf("Upgrade %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
+				if err := s.ask(look, fmt.Sprintf("Upgrade %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
 					return err
 				}
 			}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/pipeline"
+)
+
+// latest is the newest upgrade's journal, from the keeper; nil if there never was one.
+func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
+	j, err := newest(ctx, x.keeper, x.keeper.Name)
+	if errors.Is(err, errUnread) {
+		return nil, x.withoutKeeper(ctx, err)
+	}
+	return j, err
+}
+
+// errUnread tells that a shelf could not be asked for its journals.
+var errUnread = errors.New("cannot read the journals")
+
+// newest is the newest upgrade's journal on a shelf at the place named; nil if
+// there is none.
+func newest(ctx context.Context, shelf keeper.Shelf, at string) (*pipeline.Journal, error) {
+	entries, err := shelf.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	for _, entry := range entries {
+		if entry.Damaged != "" {
+			return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s is damaged: %s", entry.ID, at, entry.Damaged))
+		}
+		j, err := pipeline.LoadJournal(ctx, shelf, entry.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, pipeline.ErrDamaged) || errors.Is(err, pipeline.ErrNewerFormat) || errors.Is(err, keeper.ErrDamaged) || errors.Is(err, keeper.ErrNewerFormat) {
+			return nil, exitWith(exitPerson, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnread, err)
+		}
+		if j.Kind == "upgrade" && j.Outcome != pipeline.Refused {
+			return j, nil
+		}
+	}
+	return nil, nil
+}
+
+// noneLeft refuses to begin while an earlier run stands half way.
+func (x *session) noneLeft(ctx context.Context) error {
+	j, err := x.latest(ctx)
+	if gone, ok := errors.AsType[*keeperGone](err); ok && gone.run == "" && gone.mirrorErr == nil {
+		return refuse("%w\nnothing was touched", err)
+	}
+	if err != nil || j == nil || !halfWay(j) {
+		return err
+	}
+	return refuse("run %s (%s → %s) was left half way: %s. Go on with `refit resume`, or back with `refit rollback`; `refit status` shows where every host stands", j.ID, j.From, j.To, standingOf(j))
+}
+
+// halfWay tells that a run must be ended, forward or back, before another begins.
+func halfWay(j *pipeline.Journal) bool {
+	return !j.Finished() && (j.Touched() || j.Outcome == "")
+}
+
+// standingOf tells in words where a journal's run stands.
+func standingOf(j *pipeline.Journal) string {
+	if j.Outcome == pipeline.Done {
+		return "done"
+	}
+	var last string
+	for _, s := range j.Progress() {
+		if s.State != pipeline.Pending {
+			last = fmt.Sprintf("%s is %s", s.Name, s.State)
+		}
+	}
+	if last == "" {
+		last = "nothing had begun"
+	}
+	if j.Direction == pipeline.Backward {
+		last += ", on the way back"
+	}
+	if j.State != "" {
+		last += "; " + j.State
+	}
+	return last
+}
+
+// keeperGone tells that the keeper, and with it every journal, cannot be reached.
+type keeperGone struct {
+	name string
+	err  error
+	// mirror is the folder of the journals' copies on this machine; run the run that
+	// stands half way by them, with its words, if there is one; mirrorErr why they
+	// could not be read.
+	mirror, run, stands string
+	mirrorErr           error
+}
+
+func (k *keeperGone) Error() string {
+	return fmt.Sprintf("keeper %s does not give the journals: %v\n%s", k.name, k.err, k.next())
+}
+
+func (k *keeperGone) Unwrap() error { return k.err }
+
+// next is what a person does about it.
+func (k *keeperGone) next() string {
+	s := fmt.Sprintf("bring keeper %s back, then see `refit status`; nothing can be changed without it. The journal's mirror lies at %s", k.name, k.mirror)
+	switch {
+	case k.mirrorErr != nil:
+		s += fmt.Sprintf(" (and cannot be read: %v)", k.mirrorErr)
+	case k.run == "":
+		s += " (it knows of no run that was left half way)"
+	default:
+		s += fmt.Sprintf(" (run %s: %s)", k.run, k.stands)
+	}
+	return s
+}
+
+// withoutKeeper is the error of a command that needs the journals and does not get
+// them from the keeper. A run may stand half way, so a person is needed; the copies
+// on this machine say which, but a copy is never gone on from: it may be older.
+func (x *session) withoutKeeper(ctx context.Context, err error) error {
+	if end := interrupted(ctx); end != nil {
+		return end
+	}
+	if errors.Is(err, hosts.ErrAuth) || errors.Is(err, hosts.ErrHostKey) {
+		return exitWith(exitAuth, err)
+	}
+	gone := &keeperGone{name: x.keeper.Name, err: err}
+	gone.mirror, gone.mirrorErr = keeper.MirrorDir(x.config.Fleet)
+	if gone.mirrorErr == nil {
+		var j *pipeline.Journal
+		if j, gone.mirrorErr = newest(ctx, &keeper.Dir{Path: gone.mirror}, "this machine"); j != nil && halfWay(j) {
+			gone.run, gone.stands = j.ID, standingOf(j)
+		}
+	}
+	return exitWith(exitPerson, gone)
+}
