@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,8 @@ func (d Deps) sidekiq(ctx context.Context, in mastodon.SidekiqIn) (mastodon.Side
 	for _, n := range append(d.sidekiqs(), d.webs()...) {
 		s, err := mastodon.ReadSidekiq(ctx, n.Agent, in)
 		if err == nil {
+			// A live process beats every ten seconds; the record of a killed one stays for a minute.
+			s.Processes = slices.DeleteFunc(s.Processes, func(p mastodon.Process) bool { return s.Age(p) > 2*mastodon.MaxBeat })
 			return s, nil
 		}
 		errs = append(errs, err)

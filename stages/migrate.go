@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -298,6 +299,8 @@ func (m migration) judge(ctx context.Context, n Node, job node.Job, output strin
 			return err
 		}
 	}
+	// One that a session builds at this moment is not left behind by anything.
+	db.Invalid = slices.DeleteFunc(db.Invalid, func(i mastodon.Index) bool { return i.Building })
 	if len(db.Invalid) > 0 {
 		var names, remedies []string
 		for _, i := range db.Invalid {

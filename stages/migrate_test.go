@@ -376,3 +376,56 @@ func TestAFailedPostMigrationSaysThatTheWayBackIsGoneAndRunsTheRestOnResume(t *t
 		}
 	})
 }
+
+func TestWhatKeepsPostMigrationsFromBeginningLeavesTheWayBackOpen(t *testing.T) {
+	for name, spoil := range map[string]func(*world){
+		"a node does not answer": func(w *world) { w.fails["kirk units.show"] = errDown },
+		"the database is away":   func(w *world) { w.dbFails = errDown },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.onNew()
+				spoil(w)
+				r, j := w.post(t, nil)
+				if r.Status == pipeline.Done || j.OneWay() != "" {
+					t.Errorf("%s: %v; the journal says %q", r.Status, r.Err, j.OneWay())
+				}
+				did(t, w, "")
+			})
+		})
+	}
+}
+
+func TestAHalfAppliedPostMigrationIsNeverTakenBackWhateverAResumeMeets(t *testing.T) {
+	for name, spoil := range map[string]func(*world){
+		"a proxy cannot be watched": func(w *world) { w.fails["sulu access"] = errDown },
+		"a node does not answer":    func(w *world) { w.fails["kirk units.show"] = errDown },
+		"the database is away":      func(w *world) { w.dbFails = errDown },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.onNew()
+				w.ends = breaks
+				_, j := w.post(t, nil)
+				if j.OneWay() != "post-migrate" {
+					t.Fatalf("the journal does not say that it has begun: %q", j.OneWay())
+				}
+				spoil(w)
+				r, j := w.post(t, j)
+				if r.Status != pipeline.Person || j.OneWay() != "post-migrate" {
+					t.Errorf("%s: %v; next %q; the journal says %q", r.Status, r.Err, r.Next, j.OneWay())
+				}
+			})
+		})
+	}
+}
+
+// post runs the post-migrations as the one step of a run, or goes on with it.
+func (w *world) post(t *testing.T, j *pipeline.Journal) (pipeline.Result, *pipeline.Journal) {
+	t.Helper()
+	p := pipeline.Plan{ID: "u-1", Kind: "upgrade", From: "v4.5.14", To: "v4.5.15", Facts: w.f, Steps: []pipeline.Step{{Stage: postMigrate{w.d, w.f}, OneWay: true, Switches: true}}}
+	if j == nil {
+		j = pipeline.NewJournal(p, &oneShelf{}, 1, morning)
+	}
+	return pipeline.Execute(t.Context(), p, j, pipeline.Options{}), j
+}

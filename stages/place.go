@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -137,14 +138,15 @@ func (s place) send(ctx context.Context, builder Node, dir, digest string, put n
 	var g errgroup.Group
 	var sinks []io.Writer
 	var pipes []*io.PipeWriter
-	errs := make([]error, len(to))
-	for i, n := range to {
+	var once sync.Once
+	var first error // the others only fail because the pack ends with it
+	for _, n := range to {
 		r, w := io.Pipe()
 		sinks, pipes = append(sinks, w), append(pipes, w)
 		g.Go(func() error {
 			_, err := n.Agent.PlacePut(ctx, put, r, sayer(n, say))
 			if err != nil {
-				errs[i] = fmt.Errorf("%s: cannot place the release: %w", n.Name, err)
+				once.Do(func() { first = fmt.Errorf("%s: cannot place the release: %w", n.Name, err) })
 			}
 			// The others' pack must not wait for a reader that has ended.
 			r.CloseWithError(io.ErrClosedPipe)
@@ -158,13 +160,14 @@ func (s place) send(ctx context.Context, builder Node, dir, digest string, put n
 	if waited := g.Wait(); waited != nil {
 		return waited
 	}
-	for _, e := range errs {
-		if e != nil {
-			return e
-		}
+	if first != nil && !errors.Is(first, node.ErrPayload) {
+		return first
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read the release from %s: %w", builder.Name, err)
+		return errors.Join(fmt.Errorf("cannot read the release from %s: %w", builder.Name, err), first)
+	}
+	if first != nil {
+		return first
 	}
 	say("%d files, %s, sent once to %s", sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(names(to), ", "))
 	return nil

@@ -24,18 +24,29 @@ func (postMigrate) Check(context.Context, pipeline.Say) error { return nil }
 func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 	db, err := s.d.database(ctx)
 	if err != nil {
-		return pipeline.NotBegun(err)
+		return pipeline.NotBegun(&pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, and the database cannot be asked which post-migrations it lacks", s.f.To.Version),
+			Next:  "mend the way to the database, then `refit resume`", Err: err,
+		})
 	}
 	left := lacking(s.f.To.Contents, db, true)
 	if len(left) == 0 {
 		say("nothing is pending")
 		return nil
 	}
+	for _, r := range databaseRules(db) {
+		return pipeline.NotBegun(&pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, and its post-migrations wait: %s", s.f.To.Version, r), Next: "mend that, then `refit resume`",
+		})
+	}
 	if err := s.nobodyOld(ctx); err != nil {
+		next := "`refit resume` when every host is back"
+		if len(left) == len(s.f.Post) {
+			next += "; `refit rollback` still works, unless status says that they have begun"
+		}
 		return pipeline.NotBegun(&pipeline.NeedsPerson{
 			State: fmt.Sprintf("every node was rolled to %s, and the post-migrations (%s) wait: %v", s.f.To.Version, migrations(left), err),
-			Next:  "`refit resume` when every host is back; `refit rollback` still works",
-			Err:   err,
+			Next:  next,
 		})
 	}
 	say("point of no return: %s. From here %s cannot run on this database any more", migrations(left), s.f.From.Version)
@@ -50,14 +61,29 @@ func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		}
 	}
 	say("applied: %s", migrations(left))
-	return s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline after the post-migrations", s.f.To.Version), s.d.Holds.Migrated, nil, say)
+	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline after the post-migrations", s.f.To.Version), s.d.Holds.Migrated, nil, say); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return &pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s and every migration is applied, but the site is off its baseline", s.f.To.Version),
+			Next:  "look at the site; `refit resume` once it is well", Err: err,
+		}
+	}
+	return nil
 }
 
-// nobodyOld asks that every host that runs Mastodon answers and runs only the new
-// release, and that Redis shows no worker of another one.
+// nobodyOld asks that every host of the fleet answers, that those which run
+// Mastodon run only the new release, and that Redis shows no worker of another one:
+// a host that is away may come back with the old code.
 func (s postMigrate) nobodyOld(ctx context.Context) error {
 	release := s.f.To.Version.String()
 	var faults []string
+	for _, n := range s.d.Fleet {
+		if _, err := n.Agent.FenceShow(ctx); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
 	for _, n := range s.d.Fleet.Apps() {
 		if err := s.d.runsOnly(ctx, n, release); err != nil {
 			faults = append(faults, err.Error())

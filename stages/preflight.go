@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"vmst.io/refit/builds/toolchain"
+	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/pipeline"
 )
 
@@ -37,7 +39,41 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 		return pipeline.Refuse("%w", errors.New(strings.Join(refused, "\n  ")))
 	}
 	s.f.Baseline = baseline(v)
+	if err := s.measure(ctx, say); err != nil {
+		return err
+	}
 	say("%d hosts, the database, Redis and the proxies have nothing against it; the page takes %s", len(s.d.Fleet), s.f.Baseline.Latency.Round(1e6))
+	return nil
+}
+
+// measured is how long the proxies' logs are watched for the share of errors that
+// is usual here. A fleet that has fewer requests is taken for one without errors.
+const measured = 10 * time.Second
+
+// measure completes the baseline by the errors that users meet already.
+func (s preflight) measure(ctx context.Context, say pipeline.Say) error {
+	look, err := s.d.newSite(ctx, s.f.Baseline)
+	if err != nil {
+		return err
+	}
+	var sum nginx.Traffic
+	for began := time.Now(); time.Since(began) < measured && sum.Requests < 10*leastRequests; {
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		t, err := look.traffic(ctx)
+		if err != nil {
+			return err
+		}
+		sum.Requests += t.Requests
+		sum.Errors += t.Errors
+	}
+	if sum.Requests < leastRequests {
+		say("only %d requests in %s: the usual share of errors is not known and taken for none", sum.Requests, measured)
+		return nil
+	}
+	s.f.Baseline.Errors = sum.ErrorRate()
+	say("%d of %d requests were answered with a 5xx before anything was touched", sum.Errors, sum.Requests)
 	return nil
 }
 

@@ -35,6 +35,9 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		return err
 	}
 	if len(lacking(s.f.To.Contents, db, false)) > 0 {
+		for _, r := range databaseRules(db) {
+			return pipeline.Refuse("%s", r)
+		}
 		if err := (migration{s.d, s.f, false}).run(ctx, say); err != nil {
 			return err
 		}
@@ -79,7 +82,7 @@ func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
 		}
 		return &pipeline.NeedsPerson{
 			State: fmt.Sprintf("every node runs %s, but the site is off its baseline since these migrations: %s", s.f.From.Version, migrations(s.f.Applied)),
-			Next:  "look at the database's load; mend what the migration left, or go on with `refit resume` so that the new code takes over",
+			Next:  "look at the database's load and mend what the migration left; then `refit resume` (it ends going back), and `refit upgrade` again",
 			Err:   err,
 		}
 	}

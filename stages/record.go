@@ -65,7 +65,10 @@ func (s record) write(ctx context.Context, now, before builds.Release, digest st
 		return err
 	}
 	if _, err := keeper.Agent.FilePut(ctx, node.FilePutIn{Path: RecordPath, Content: append(b, '\n'), Mode: 0o644}); err != nil {
-		return fmt.Errorf("cannot write %s on %s: %w", RecordPath, keeper.Name, err)
+		return &pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s; only %s could not be written on %s", now.Version, RecordPath, keeper.Name),
+			Next:  "mend that, then `refit resume`", Err: err,
+		}
 	}
 	say("%s remembers that the fleet runs %s", keeper.Name, r.Release)
 	return nil

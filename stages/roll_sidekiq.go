@@ -3,6 +3,7 @@ package stages
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ func (s rollSidekiq) Name() string { return "roll sidekiq " + s.n.Name }
 // Check asks that the other nodes serve every queue but the scheduler's, which
 // stands still while its node is rolled (seconds; its jobs are periodic).
 func (s rollSidekiq) Check(ctx context.Context, _ pipeline.Say) error {
+	if working, err := s.running(ctx); err == nil && len(working) == 0 {
+		return nil // it serves nobody, so nobody misses it
+	}
 	if err := s.peersServe(ctx); err != nil {
 		return pipeline.Refuse("cannot take %s out: %w", s.n.Name, err)
 	}
@@ -54,6 +58,16 @@ func (s rollSidekiq) Undo(ctx context.Context, say pipeline.Say) error {
 	}
 	if err := s.workOff(ctx, say); err != nil {
 		return err
+	}
+	// A peer that was rolled before this node and does not work on the new release
+	// would forbid to take this one out: it is brought back first.
+	for _, peer := range s.d.sidekiqs().But(s.n.Name) {
+		other := rollSidekiq{s.d, s.f, peer}
+		if working, err := other.running(ctx); err == nil && len(working) < len(peer.Workers) && s.d.runsOnly(ctx, peer, old) != nil {
+			if err := other.move(ctx, old, say); err != nil {
+				return err
+			}
+		}
 	}
 	return s.move(ctx, old, say)
 }
@@ -101,7 +115,9 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 	}
 	began := time.Now()
 	restarts := map[string]int{}
-	if s.d.runsOnly(ctx, s.n, release) != nil {
+	// A worker that was told to take no new jobs cannot be told otherwise: only a
+	// restart brings it back.
+	if s.d.runsOnly(ctx, s.n, release) != nil || slices.ContainsFunc(before.On(s.n.Name), func(p mastodon.Process) bool { return p.Quiet }) {
 		if err := s.restart(ctx, release, say); err != nil {
 			return err
 		}
@@ -114,6 +130,11 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 	}
 	// The counter must grow from here on; NameErrors count from before the switch.
 	started.NameErrors = before.NameErrors
+	if release == s.f.From.Version.String() {
+		// On the way back some jobs of new classes are bound to fail; they wait in
+		// the retry set until their class is known again.
+		started.NameErrors = math.MaxInt64 / 2
+	}
 	if err := s.gate(ctx, release, started, restarts, s.d.Holds.Sidekiq, say); err != nil {
 		return s.d.why(ctx, s.n, began, err)
 	}
@@ -128,7 +149,9 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 		return err
 	}
 	if len(working) > 0 {
-		if err := s.peersServe(ctx); err != nil {
+		g := s.d.gate(fmt.Sprintf("other nodes serve the queues while %s is out", s.n.Name), 0, s.peersServe)
+		g.Safe = true
+		if err := pipeline.Await(ctx, g, say); err != nil {
 			return fmt.Errorf("cannot take %s out: %w", s.n.Name, err)
 		}
 		if err := s.quiet(ctx, working, say); err != nil {
@@ -137,9 +160,6 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
 	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
-		return err
-	}
-	if err := s.gone(ctx, say); err != nil {
 		return err
 	}
 	if err := s.d.switchTo(ctx, s.n, release, say); err != nil {
@@ -167,11 +187,17 @@ func (s rollSidekiq) running(ctx context.Context) ([]string, error) {
 // that last longer than the allowed time are put back by Sidekiq when it stops.
 func (s rollSidekiq) quiet(ctx context.Context, units []string, say pipeline.Say) error {
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "quiet"})
-	if _, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.KillUnits, Signal: "TSTP", Units: units}, nil); err != nil {
+	out, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.KillUnits, Signal: "TSTP", Units: units}, nil)
+	if err != nil {
 		return fmt.Errorf("cannot quiet the workers on %s: %w", s.n.Name, err)
 	}
+	// Redis lists a killed process for a minute; only those that live are waited for.
+	var pids []int
+	for _, u := range out.Units {
+		pids = append(pids, u.Pid)
+	}
 	idle, err := mastodon.WaitIdle(ctx, s.n.Agent, mastodon.IdleOptions{
-		Layout: s.d.Layout, Hostname: s.n.Name, Within: s.d.Waits.Idle, Every: 500 * time.Millisecond,
+		Layout: s.d.Layout, Hostname: s.n.Name, Pids: pids, Within: s.d.Waits.Idle, Every: 500 * time.Millisecond,
 	}, sayer(s.n, say))
 	if err != nil {
 		return err
@@ -180,27 +206,6 @@ func (s rollSidekiq) quiet(ctx context.Context, units []string, say pipeline.Say
 		say("%d jobs on %s outlast %s; stopping all the same: Sidekiq puts back what it cannot finish", idle.Busy, s.n.Name, s.d.Waits.Idle)
 	}
 	return nil
-}
-
-// gone waits until Redis lists no process of the node any more: a second
-// scheduler must not start beside one that still shows.
-func (s rollSidekiq) gone(ctx context.Context, say pipeline.Say) error {
-	g := pipeline.Gate{
-		Name:   fmt.Sprintf("no worker of %s is left in Redis", s.n.Name),
-		Within: s.d.Waits.Boot, // a killed process's record lives for a minute
-		Every:  500 * time.Millisecond,
-		Probe: func(ctx context.Context) error {
-			now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{})
-			if err != nil {
-				return err
-			}
-			for _, p := range now.On(s.n.Name) {
-				return fmt.Errorf("process %d (%s) is still listed", p.Pid, p.Tag)
-			}
-			return nil
-		},
-	}
-	return pipeline.Await(ctx, g, say)
 }
 
 // gate waits until the node's workers run the release and prove it in Redis, and
@@ -233,6 +238,12 @@ func (d Deps) workersRun(ctx context.Context, n Node, release string, before mas
 	if err != nil {
 		return err
 	}
+	// Units run one process each. Another one of this host that gave no sign of life
+	// since the snapshot before is a dead one's record, which lives for a minute.
+	now.Processes = slices.DeleteFunc(now.Processes, func(p mastodon.Process) bool {
+		ours := slices.ContainsFunc(want.Units, func(u mastodon.WantUnit) bool { return u.Pid == p.Pid })
+		return p.Hostname == n.Name && !ours && p.Beat.Before(before.Now)
+	})
 	return mastodon.CheckRolled(before, now, want)
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
@@ -27,31 +29,72 @@ func (s rollWeb) Name() string { return "roll web " + s.n.Name }
 
 // Check asks that another web node serves while this one is out.
 func (s rollWeb) Check(ctx context.Context, _ pipeline.Say) error {
+	if s.missed(ctx) != nil {
+		return nil
+	}
+	// A peer that is rolled before this node is judged when its turn comes: it may be
+	// ill now, and be rolled first for that.
+	for _, name := range s.f.Web {
+		if name == s.n.Name {
+			break
+		}
+		if peer, ok := s.d.Fleet.Named(name); ok && s.d.runsOnly(ctx, peer, s.f.To.Version.String()) != nil {
+			return nil
+		}
+	}
 	if err := s.peerServes(ctx); err != nil {
 		return pipeline.Refuse("cannot take %s out: %w", s.n.Name, err)
 	}
 	return nil
 }
 
-// peerServes is true when another web node is in rotation on every proxy and
-// answers.
+// peerServes is true when the other web nodes are in rotation on every proxy and
+// answer. Of three or more, one may be ill.
 func (s rollWeb) peerServes(ctx context.Context) error {
+	peers := s.d.webs().But(s.n.Name)
 	var errs []error
-	for _, peer := range s.d.webs().But(s.n.Name) {
+	for _, peer := range peers {
 		err := s.d.inRotation(ctx, peer)
 		if err == nil {
 			err = s.d.Answers(ctx, peer)
 		}
-		if err == nil {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == len(peers) || len(errs) > 1 {
+		return fmt.Errorf("too few other web nodes would serve: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// missed is nil when users would miss the node: a unit of it runs, its pages are
+// answered, and at least one proxy sends it requests.
+func (s rollWeb) missed(ctx context.Context) error {
+	out, err := s.n.Agent.Units(ctx, node.UnitsIn{Op: node.ShowUnits, Units: s.n.Units(), Home: s.d.Layout.Home}, nil)
+	if err != nil {
+		return nil // not known: taken for missed
+	}
+	if !slices.ContainsFunc(out.Units, node.UnitState.Running) {
+		return fmt.Errorf("no unit of %s runs", s.n.Name)
+	}
+	if err := s.d.probe(ctx, s.n, "", []mastodon.CheckName{mastodon.CheckHealth, mastodon.CheckPage}); err != nil {
+		return err
+	}
+	states, err := nginx.DrainState(ctx, s.d.proxyAgents(), s.d.drainOf(s.n))
+	if err != nil {
+		return nil
+	}
+	for _, down := range states {
+		if !down {
 			return nil
 		}
-		errs = append(errs, err)
 	}
-	return fmt.Errorf("no other web node would serve: %w", errors.Join(errs...))
+	return fmt.Errorf("%s is out of rotation on every proxy", s.n.Name)
 }
 
 func (s rollWeb) Run(ctx context.Context, say pipeline.Say) error {
-	return s.move(ctx, s.f.To.Version.String(), s.d.Holds.Web, say)
+	return s.move(ctx, s.f.To.Version.String(), false, say)
 }
 
 // Undo moves the node back, also from half way: a node that serves the old
@@ -62,11 +105,22 @@ func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 		say("%s serves %s: nothing to take back", s.n.Name, old)
 		return nil
 	}
-	return s.move(ctx, old, 0, say)
+	// A peer that was rolled before this node and does not serve on the new release
+	// would forbid to take this one out: it is brought back first.
+	for _, peer := range s.d.webs().But(s.n.Name) {
+		if s.d.Answers(ctx, peer) != nil && s.d.runsOnly(ctx, peer, old) != nil {
+			if err := (rollWeb{s.d, s.f, peer}).move(ctx, old, true, say); err != nil {
+				return err
+			}
+		}
+	}
+	return s.move(ctx, old, true, say)
 }
 
-// move brings the node to a release, from whatever state it is in.
-func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, say pipeline.Say) error {
+// move brings the node to a release, from whatever state it is in. On the way back
+// the site is not held to its baseline: nodes still on the new release may be what
+// is wrong with it.
+func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeline.Say) error {
 	began := time.Now()
 	// A unit that is started now begins to count its restarts at none.
 	restarts := map[string]int{}
@@ -95,7 +149,10 @@ func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, s
 		return fmt.Errorf("cannot put %s back into rotation: %w", s.n.Name, err)
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "serving", Release: release})
-	if err := s.d.watch(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), hold, func(ctx context.Context) error {
+	if back {
+		return nil
+	}
+	if err := s.d.watch(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), s.d.Holds.Web, func(ctx context.Context) error {
 		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
 			return err
 		}
@@ -107,9 +164,10 @@ func (s rollWeb) move(ctx context.Context, release string, hold time.Duration, s
 }
 
 func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) error {
-	// A node that serves nobody is missed by nobody: only one that answers needs a peer.
-	if s.d.Answers(ctx, s.n) == nil && s.d.inRotation(ctx, s.n) == nil {
-		if err := s.peerServes(ctx); err != nil {
+	if s.missed(ctx) == nil {
+		g := s.d.gate(fmt.Sprintf("another web node serves while %s is out", s.n.Name), 0, s.peerServes)
+		g.Safe = true
+		if err := pipeline.Await(ctx, g, say); err != nil {
 			return fmt.Errorf("cannot take %s out: %w", s.n.Name, err)
 		}
 	}

@@ -139,6 +139,8 @@ func (d Deps) watch(ctx context.Context, f *Facts, name string, hold time.Durati
 	}
 	return pipeline.Await(ctx, pipeline.Gate{
 		Name: name, Hold: hold, Within: d.Waits.Boot, Every: 2 * time.Second, Each: 30 * time.Second, Forgive: 1,
+		// Nothing is half done while the site is watched: the step is watched again on resume.
+		Safe: true,
 		Probe: func(ctx context.Context) error {
 			if also != nil {
 				if err := also(ctx); err != nil {

@@ -33,7 +33,8 @@ type world struct {
 
 	live, runs map[string]string // by host: the link, and what its processes run ("" for stopped)
 	quiet      map[string]bool
-	ghosts     map[string]bool // hosts whose stopped workers Redis still lists
+	killed     []mastodon.Process // whose records live for some time
+	second     bool               // somebody else's scheduler works too
 	restarts   map[string]int
 	busy       int // jobs at work on every quieted node
 	down       map[string]map[string]bool
@@ -52,6 +53,7 @@ type world struct {
 	lasts    int                             // how often a job is at work when asked
 	ends     func(*world, node.Job) node.Job // what a job did when it ends
 	log      string
+	written  []byte // the last file that was put anywhere
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -64,7 +66,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	state := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{}, ghosts: map[string]bool{},
+			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
 			restarts: map[string]int{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
@@ -136,6 +138,31 @@ func (w *world) verbs(n Node) []node.Verb {
 		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
 	}
 	return []node.Verb{
+		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
+			f := hostFacts(w.d, n, w.f)
+			f.Clock, f.Units = time.Now(), nil
+			if w.live[n.Name] != "" {
+				f.Live = w.live[n.Name]
+				for _, u := range w.units(n).Units {
+					u.ExecStart, u.StopTimeout = execStart(w.d, n, u.Name), 90*time.Second
+					f.Units = append(f.Units, u)
+				}
+			}
+			return f, nil
+		}),
+		answer(w, n, "nginx.facts", func(nginx.UpstreamIn) (nginx.Facts, error) { return nginx.Facts{Active: true}, nil }),
+		answer(w, n, "redis", func(mastodon.RedisIn) (mastodon.RedisServers, error) {
+			return mastodon.RedisServers{Servers: []mastodon.RedisServer{{Uses: []string{"main", "sidekiq"}, Version: "7.2.4", Role: "master", Policy: "noeviction"}}}, nil
+		}),
+		answer(w, n, "file.put", func(in node.FilePutIn) (struct{}, error) {
+			deed("write %s", in.Path)
+			w.written = in.Content
+			return struct{}{}, nil
+		}),
+		answer(w, n, "prune", func(in node.PruneIn) (node.PruneOut, error) {
+			deed("keep %s", strings.Join(in.Keep, " "))
+			return node.PruneOut{Removed: []string{"v4.5.12"}}, nil
+		}),
 		answer(w, n, "units.show", func(node.UnitsIn) (node.UnitsOut, error) { return w.units(n), nil }),
 		answer(w, n, "units", func(in node.UnitsIn) (node.UnitsOut, error) {
 			deed("%s", strings.TrimSpace(string(in.Op)+" "+in.Signal))
@@ -219,9 +246,17 @@ func (w *world) sidekiq() mastodon.SidekiqState {
 		if p.Tag == "v4.5.15" {
 			s.NameErrors = w.nameErrors
 		}
-		if p.Tag != "" || w.ghosts[p.Hostname] {
+		if p.Tag != "" {
 			listed = append(listed, p)
 		}
+	}
+	for _, p := range w.killed {
+		if s.Now.Sub(p.Beat) < 50*time.Second {
+			listed = append(listed, p)
+		}
+	}
+	if w.second {
+		listed = append(listed, mastodon.Process{Hostname: "elsewhere", Pid: 7, Tag: "v4.5.14", Queues: []string{"scheduler"}, Beat: s.Now})
 	}
 	s.Processes = listed
 	return s
