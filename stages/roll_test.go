@@ -71,6 +71,9 @@ func TestAWebNodeWhosePeerDoesNotServeIsNotTakenOut(t *testing.T) {
 				if !errors.Is(err, pipeline.ErrRefused) {
 					t.Errorf("not refused: %v", err)
 				}
+				if name == "a proxy cannot be asked for it" {
+					return // Run asks all proxies to drain, see below
+				}
 				failsWith(t, s.Run(t.Context(), w.say), "cannot take kirk out: ", test.words)
 				didAll(t, w)
 			})
