@@ -13,15 +13,18 @@ var standinGems = []string{
 
 func upWord() *cli.Command {
 	return &cli.Command{
-		Name: "up", Usage: "boot the fleet",
+		Name: "up", Usage: "boot the fleet and put the first release on it",
+		Description: "With --app nothing of the stand-in is asked for: the registry holds the gems of --gems\n" +
+			"alone, git sources come from --git, and the database gets the application's own schema\n" +
+			"and seeds. With --bare the hosts are raised and nothing is built, filled or started.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in"},
+			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in; its gems are those of --gems, its seeds its own"},
 			&cli.StringFlag{Name: "release", Value: demoPath[0], Usage: "first release (`TAG`)"},
 			&cli.BoolFlag{Name: "bare", Usage: "only the hosts: no release is built, placed and started"},
 			refitFlag(),
 			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
 			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
-			&cli.StringFlag{Name: "git", Usage: "serve the bare repositories below `DIRECTORY` in the place of public ones (OWNER/NAME)"},
+			&cli.StringFlag{Name: "git", Usage: "serve the bare repositories below `DIRECTORY` in the place of public ones (OWNER/NAME.git); the stand-in puts its own gem there"},
 		},
 		Action: func(c *cli.Context) error {
 			tell := say()
@@ -46,9 +49,17 @@ func options(c *cli.Context, tell lab.Say) (lab.Options, error) {
 	}
 	o.GemRegistry, o.NpmOverlay, o.Git = c.String("gems"), c.String("npm-overlay"), c.String("git")
 	if app := c.String("app"); app != "" {
-		o.App, o.Prepare = app, nil
+		return around(o, app), nil
 	}
+	o.Prepare = prepareServing(o.Cache, o.Git, o.Files, tell)
 	return o, nil
+}
+
+// around are the options for another application than the stand-in: none of its
+// gems is made, and no repository of it.
+func around(o lab.Options, app string) lab.Options {
+	o.App, o.Prepare, o.Gems = app, nil, nil
+	return o
 }
 
 // standinOptions are those of a fleet that runs the stand-in, after seeing to it
