@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,9 +47,17 @@ var tools = []struct{ program, pkg string }{
 	{"git", "git"},
 	{"nsenter", "util-linux"},
 	{"mount", "mount"},
+	{"gcc", "gcc"}, // for the tests, which run with -race
 }
 
 const debianKeys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// files are what the lab needs besides programs, and the Debian packages that hold
+// them.
+var files = []struct{ name, path, pkg string }{
+	{"c headers", "/usr/include/stdlib.h", "libc6-dev"},
+	{"debian keys", debianKeys, "debian-archive-keyring"},
+}
 
 // Check tells each need with what was found. cache is where the disk is wanted.
 func Check(ctx context.Context, cache string) []Need {
@@ -63,7 +70,6 @@ func Check(ctx context.Context, cache string) []Need {
 		{"linux", runtime.GOOS == "linux", runtime.GOOS + "/" + runtime.GOARCH, "run the lab on a Linux machine or in a virtual one"},
 		{"root", os.Geteuid() == 0, fmt.Sprintf("user %d", os.Geteuid()), "run it with sudo"},
 		goVersion(ctx),
-		program("gcc", "for tests with -race: apt-get install gcc libc6-dev"),
 		{"memory", memory >= minMemory*9/10, fmt.Sprintf("%.1f GiB%s", float64(memory)/(1<<30), because(merr)), "the lab needs 8 GiB of memory: use a larger machine"},
 		{"disk", disk >= minDisk, fmt.Sprintf("%.1f GiB free for %s%s", float64(disk)/(1<<30), cache, because(derr)), "free 15 GiB, or name a roomier place with --cache"},
 		filesystem("overlay"), filesystem("squashfs"),
@@ -73,7 +79,10 @@ func Check(ctx context.Context, cache string) []Need {
 	for _, t := range tools {
 		needs = append(needs, program(t.program, "lab check --install, or: apt-get install "+t.pkg))
 	}
-	return append(needs, exists("debian keys", debianKeys, "lab check --install, or: apt-get install debian-archive-keyring"))
+	for _, f := range files {
+		needs = append(needs, exists(f.name, f.path, "lab check --install, or: apt-get install "+f.pkg))
+	}
+	return needs
 }
 
 // Missing joins what is not met into an error, each with its remedy.
@@ -208,32 +217,4 @@ func cgroups() Need {
 		return Need{"cgroup v2", false, "none", err.Error()}
 	}
 	return Need{"cgroup v2", true, u, ""}
-}
-
-// Install installs what the machine's own Debian packages can give, and tells how
-// long it took.
-func Install(ctx context.Context, say Say) error {
-	var want []string
-	for _, t := range tools {
-		if _, err := exec.LookPath(t.program); err != nil && !slices.Contains(want, t.pkg) {
-			want = append(want, t.pkg)
-		}
-	}
-	if _, err := os.Stat(debianKeys); err != nil {
-		want = append(want, "debian-archive-keyring")
-	}
-	if len(want) == 0 {
-		return nil
-	}
-	say("packages: installing %s from this machine's apt sources; about a minute", strings.Join(want, " "))
-	began := time.Now()
-	if _, err := runIn(ctx, "", []string{"DEBIAN_FRONTEND=noninteractive"}, "apt-get", "update", "-q"); err != nil {
-		return fmt.Errorf("cannot install packages: %w", err)
-	}
-	argv := append([]string{"apt-get", "install", "-y", "-q", "--no-install-recommends"}, want...)
-	if _, err := runIn(ctx, "", []string{"DEBIAN_FRONTEND=noninteractive"}, argv...); err != nil {
-		return fmt.Errorf("cannot install packages: %w", err)
-	}
-	say("packages: installed in %.1f minutes", time.Since(began).Minutes())
-	return nil
 }
