@@ -55,10 +55,13 @@ func mountOverlay(name string) error {
 // supervise is what watches one host: it takes its place in the host's cgroups and
 // starts the container again when the host reboots, which nspawn tells by status
 // 133 since no manager of units stands behind it. It is a shell because it is the
-// smallest program that outlives its starter.
+// smallest program that outlives its starter. CAP_NET_ADMIN is what the host's
+// systemd needs to give a unit a network of its own: without it PrivateNetwork=yes
+// is passed over with a warning, and nspawn keeps it only for networks that it made
+// itself. What it reaches is the host's own network namespace.
 const supervise = `for c in $GROUPS_OF_HOST; do echo $$ > "$c/cgroup.procs" || exit 1; done
 while :; do
-  systemd-nspawn -q -b -D "$DIR/root" -M "$HOST" --register=no --keep-unit --network-namespace-path="$NETNS" --uuid="$UUID" \
+  systemd-nspawn -q -b -D "$DIR/root" -M "$HOST" --register=no --keep-unit --network-namespace-path="$NETNS" --capability=CAP_NET_ADMIN --uuid="$UUID" \
     --link-journal=no --resolv-conf=off --timezone=off --console=read-only </dev/null >>"$DIR/console.log" 2>&1 &
   echo $! > "$DIR/pid.new" && mv "$DIR/pid.new" "$DIR/pid"
   wait $!

@@ -24,6 +24,10 @@ func gate(t *testing.T) {
 	}
 }
 
+// upLimit is how long the fleet may take from the cached image until every unit of
+// every host runs.
+const upLimit = 30 * time.Second
+
 // raise boots a fleet without an application and ends it with the test.
 func raise(t *testing.T) *Lab {
 	t.Helper()
@@ -33,7 +37,13 @@ func raise(t *testing.T) *Lab {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	// Made once and kept: what follows is an up from the cached image.
+	if _, err := Image(t.Context(), DefaultCache(), t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
 	l, err := Up(t.Context(), Options{Dir: filepath.Join(t.TempDir(), ".lab"), Files: "../../testdata/lab", Self: self, Say: t.Logf})
+	took := time.Since(began)
 	if errors.Is(err, ErrTaken) {
 		t.Fatal(err) // that lab is somebody's: it stays
 	}
@@ -45,6 +55,10 @@ func raise(t *testing.T) *Lab {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Logf("up from the cached image took %.1f s", took.Seconds())
+	if took > upLimit {
+		t.Errorf("up from the cached image took %.1f s, want %.0f s at most", took.Seconds(), upLimit.Seconds())
 	}
 	return l
 }
@@ -179,6 +193,12 @@ func TestLabHostsAreRealAndCanBeBroken(t *testing.T) {
 	t.Run("the builder reaches repositories and mirrors", func(t *testing.T) {
 		on(t, l, "uhura", "git", "ls-remote", "http://10.77.0.61/git/config.git")
 		on(t, l, "uhura", "curl", "-sf", fmt.Sprintf("http://%s:%d/versions", Gateway, PortGems))
+	})
+	t.Run("a unit can be kept off the network", func(t *testing.T) {
+		out := on(t, l, "uhura", "systemd-run", "--quiet", "--wait", "--pipe", "--property=PrivateNetwork=yes", "ip", "-brief", "link")
+		if !strings.HasPrefix(out, "lo ") || strings.Contains(out, "eth0") {
+			t.Errorf("it sees %q, want the loopback alone", out)
+		}
 	})
 	t.Run("a cut host does not answer and comes back healed", func(t *testing.T) {
 		must(t, l.Cut(ctx, "khan"))
