@@ -16,7 +16,11 @@ func (l *Lab) writeConfig() error {
 	if err != nil {
 		return fmt.Errorf("cannot write refit.yml: %w", err)
 	}
-	b, err := render("refit.yml.tmpl", string(text), l.page(Machine{}))
+	p, err := l.page(Machine{})
+	if err != nil {
+		return fmt.Errorf("cannot write refit.yml: %w", err)
+	}
+	b, err := render("refit.yml.tmpl", string(text), p)
 	if err != nil {
 		return err
 	}

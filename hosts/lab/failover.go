@@ -107,7 +107,11 @@ func (l *Lab) rename(m Machine) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the names on %s: %w", m.Name, err)
 	}
-	b, err := render("hosts", string(text), l.page(m))
+	p, err := l.page(m)
+	if err != nil {
+		return fmt.Errorf("cannot write the names on %s: %w", m.Name, err)
+	}
+	b, err := render("hosts", string(text), p)
 	if err != nil {
 		return err
 	}

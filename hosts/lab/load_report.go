@@ -66,6 +66,8 @@ type Drop struct {
 	From    string  `json:"from"`
 	To      string  `json:"to"`
 	Seconds float64 `json:"seconds"`
+	// Why it ended, in the words of the client's side.
+	Why string `json:"why"`
 }
 
 // Failure is one thing that a user would have seen fail.
@@ -129,7 +131,7 @@ func (r LoadReport) String() string {
 	fmt.Fprintf(&b, "events: %d sent, %d lost, %d deliveries\n", r.Events.Sent, r.Events.Lost, r.Events.Delivered)
 	fmt.Fprintf(&b, "websockets: %d open, %d dropped, %d attempts refused\n", r.Sockets.Open, len(r.Sockets.Drops), r.Sockets.Refused)
 	for _, d := range r.Sockets.Drops {
-		fmt.Fprintf(&b, "  %s from %s back on %s after %.2f s\n", d.At.Format("15:04:05.000"), d.From, d.To, d.Seconds)
+		fmt.Fprintf(&b, "  %s from %s back on %s after %.2f s (%s)\n", d.At.Format("15:04:05.000"), d.From, d.To, d.Seconds, d.Why)
 	}
 	fmt.Fprintf(&b, "releases seen: %v; answered by: %v\n", r.Versions, r.Nodes)
 	for _, f := range r.Failures {

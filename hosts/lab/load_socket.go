@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type socket struct {
 func (s *socket) run(ctx context.Context) {
 	var lost time.Time
 	var from string
+	var why error
 	for ctx.Err() == nil {
 		c, conn, err := s.connect(ctx)
 		if err != nil {
@@ -65,9 +67,9 @@ func (s *socket) run(ctx context.Context) {
 			continue
 		}
 		if !lost.IsZero() {
-			s.load.dropped(Drop{At: lost.UTC(), From: from, To: conn.node, Seconds: time.Since(lost).Seconds()})
+			s.load.dropped(Drop{At: lost.UTC(), From: from, To: conn.node, Seconds: time.Since(lost).Seconds(), Why: why.Error()})
 		}
-		s.listen(ctx, c, conn)
+		why = s.listen(ctx, c, conn)
 		lost, from = time.Now(), conn.node
 	}
 }
@@ -88,11 +90,13 @@ func (s *socket) connect(ctx context.Context) (*websocket.Conn, *connection, err
 	return c, conn, nil
 }
 
-// listen notes what arrives until the connection ends.
-func (s *socket) listen(ctx context.Context, c *websocket.Conn, conn *connection) {
+// listen notes what arrives until the connection ends, and tells why it did.
+func (s *socket) listen(ctx context.Context, c *websocket.Conn, conn *connection) error {
+	var why error
 	for {
 		_, b, err := c.Read(ctx)
 		if err != nil {
+			why = err
 			break
 		}
 		var m struct{ Event, Payload string }
@@ -107,10 +111,7 @@ func (s *socket) listen(ctx context.Context, c *websocket.Conn, conn *connection
 	s.mu.Lock()
 	conn.until = time.Now()
 	s.mu.Unlock()
-	// The connection is over on one side or the other.
-	if err := c.CloseNow(); err != nil {
-		return
-	}
+	return errors.Join(why, c.CloseNow())
 }
 
 // expected tells whether a connection stood all the time in which the event could

@@ -22,16 +22,16 @@ type page struct {
 	PortDatabase, PortPooler, PortRedis, PortSearch, PortGems, PortNpm, PortGit int
 }
 
-func (l *Lab) page(m Machine) page {
+func (l *Lab) page(m Machine) (page, error) {
 	pike, err := machine("pike")
 	if err != nil {
-		panic(err) // the fleet is a constant
+		return page{}, fmt.Errorf("cannot find the balancer: %w", err)
 	}
 	return page{
 		State: l.State, Host: m, Machines: Machines(), Domain: Domain, Gateway: Gateway, Network: Network, Balancer: pike.Address,
 		PortDatabase: PortDatabase, PortPooler: PortPooler, PortRedis: PortRedis, PortSearch: PortSearch,
 		PortGems: PortGems, PortNpm: PortNpm, PortGit: PortGit,
-	}
+	}, nil
 }
 
 var helpers = template.FuncMap{
@@ -58,6 +58,10 @@ func render(name, text string, p any) ([]byte, error) {
 
 // lay renders the host's trees into its root. A file keeps its executable bit.
 func (l *Lab) lay(m Machine, root string) error {
+	p, err := l.page(m)
+	if err != nil {
+		return fmt.Errorf("cannot lay the files of %s: %w", m.Name, err)
+	}
 	for _, tree := range append([]string{"common"}, m.Trees...) {
 		from := filepath.Join(l.Files, "hosts", tree)
 		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
@@ -72,7 +76,7 @@ func (l *Lab) lay(m Machine, root string) error {
 			if err != nil {
 				return err
 			}
-			b, err := render(filepath.Join(tree, rel), string(text), l.page(m))
+			b, err := render(filepath.Join(tree, rel), string(text), p)
 			if err != nil {
 				return err
 			}

@@ -120,7 +120,9 @@ func TestAUnitsDropInReachesRuntimesThroughTheReleaseAlone(t *testing.T) {
 }
 
 func TestAFileThatAsksForAnUnknownHostIsRefused(t *testing.T) {
-	if _, err := render("x", `{{addr "enterprise"}}`, testLab(t).page(Machine{})); err == nil {
+	p, err := testLab(t).page(Machine{})
+	must(t, err)
+	if _, err := render("x", `{{addr "enterprise"}}`, p); err == nil {
 		t.Error("it was filled in")
 	}
 }
