@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -21,53 +23,168 @@ func TestTheExampleIsAValidConfigurationThatShowsTheDefaults(t *testing.T) {
 	}
 }
 
+// wrongFields change one thing in the example; want is what the refusal says.
+var wrongFields = map[string]struct{ old, new, want string }{
+	"unknown key":                     {"fleet: vmst.io", "fleet: vmst.io\nflet: x", "unknown field \"flet\""},
+	"wrong type":                      {"keep: 2", "keep: two", "keep: two"},
+	"key twice":                       {"fleet: vmst.io", "fleet: vmst.io\nfleet: b", "already defined"},
+	"two documents":                   {"fleet: vmst.io", "fleet: vmst.io\n---\na: b", "2 documents"},
+	"no fleet":                        {"fleet: vmst.io", "fleet: \"\"", "fleet: is missing"},
+	"no domain":                       {"domain: vmst.io", "domain: \"\"", "example.yml:7: domain: is missing"},
+	"no known hosts":                  {"known_hosts: ./known_hosts", "known_hosts: \"\"", "ssh.known_hosts: is missing"},
+	"port out of range":               {"port: 22", "port: 70000", "ssh.port: 70000 is no port"},
+	"relative path":                   {"web: /etc/nginx/refit/web.conf", "web: refit/web.conf", "proxies.web: \"refit/web.conf\" is not a clean absolute path"},
+	"no such role":                    {"roles: [builder, keeper]", "roles: [builder, keeper, king]", "\"king\" is no role"},
+	"two builders":                    {"roles: [proxy]", "roles: [proxy, builder]", "role builder"},
+	"no keeper":                       {"roles: [builder, keeper]", "roles: [builder]", "role keeper"},
+	"web without ports":               {"    web: {port: 3000, streaming: [4000]}\n  - name: spock", "  - name: spock", "hosts[2].web: is missing"},
+	"ports on a proxy":                {"roles: [proxy]", "roles: [proxy]\n    web: {port: 1, streaming: [2]}", "without the role web"},
+	"same name twice":                 {"name: spock", "name: kirk", "hosts[3].name: \"kirk\" stands at hosts[2] already"},
+	"same address twice":              {"10.10.0.22", "10.10.0.21", "hosts[3].address"},
+	"scheduler twice":                 {"queues: [push, pull]}", "queues: [push, pull, scheduler]}", "scheduler is served 2 times"},
+	"scheduler never":                 {"queues: [scheduler]", "queues: [mailers]", "scheduler is served 0 times"},
+	"no unit name":                    {"unit: mastodon-sidekiq-scheduler.service", "unit: sidekiq", "\"sidekiq\" is no unit name"},
+	"empty queues":                    {"queues: [scheduler]", "queues: []", "queues: is empty"},
+	"a wait of nothing":               {"drain: 60s", "drain: 0s", "waits.drain: 0s is less than a second"},
+	"a negative hold":                 {"soak: 15m", "soak: -1m", "holds.soak: -1m0s is negative"},
+	"a latency that always fails":     {"latency: 2.0", "latency: 0.5", "limits.latency"},
+	"errors above one":                {"errors: 0.01", "errors: 3", "limits.errors"},
+	"no size":                         {"disk_free: 3GiB", "disk_free: much", "is not a size"},
+	"nothing to go back to":           {"keep: 2", "keep: 0", "keep: 0: at least one"},
+	"an override without a reason":    {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until 3.4.7 is built\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},
+	"database port missing":           {"port: 25060                      # required", "port: 0 # required", "database.port: 0 is no port"},
+	"a fleet that is no folder":       {"fleet: vmst.io", "fleet: vm st/io", "fleet: \"vm st/io\": letters"},
+	"a domain with a scheme":          {"domain: vmst.io", "domain: https://vmst.io", "domain: \"https://vmst.io\" is no domain"},
+	"no upstream":                     {"https://github.com/mastodon/mastodon.git", "\"\"", "upstream.repository: \"\" is neither"},
+	"an upstream without a scheme":    {"https://github.com/mastodon/mastodon.git", "github.com/mastodon/mastodon", "upstream.repository: \"github.com/mastodon/mastodon\" is neither"},
+	"an upstream without a host":      {"https://github.com/mastodon/mastodon.git", "https:///mastodon.git", "upstream.repository: \"https:///mastodon.git\" is neither"},
+	"no ssh user":                     {"user: refit ", "user: \"\" ", "ssh.user: is missing"},
+	"no time to connect":              {"connect: 10s", "connect: 0s", "ssh.connect: 0s is less than a second"},
+	"no silence allowed":              {"silence: 20s", "silence: 10ms", "ssh.silence: 10ms is less than a second"},
+	"no Mastodon user":                {"user: mastodon", "user: \"\"", "mastodon.user: is missing"},
+	"a relative home":                 {"home: /home/mastodon", "home: mastodon", "mastodon.home: \"mastodon\" is not a clean absolute path"},
+	"a relative token":                {"probe_token: /etc/refit/probe.token", "probe_token: probe.token", "mastodon.probe_token: \"probe.token\" is not"},
+	"a host name with a space":        {"name: sulu", "name: su lu", "hosts[0].name: \"su lu\" is no host name"},
+	"no address":                      {"address: 10.10.0.11", "address: \"!\"", "hosts[0].address: \"!\" is no address"},
+	"no roles":                        {"roles: [proxy]", "roles: []", "hosts[0].roles: is missing"},
+	"a web port out of range":         {"port: 3000", "port: 0", "hosts[2].web.port: 0 is no port"},
+	"no streaming port":               {"streaming: [4000]", "streaming: []", "hosts[2].web.streaming: names no port"},
+	"a streaming port out of range":   {"streaming: [4000]", "streaming: [4000, 65536]", "hosts[2].web.streaming: 65536 is no port"},
+	"a streaming port twice":          {"streaming: [4000]", "streaming: [4000, 4000]", "hosts[2].web.streaming: 4000 is taken already"},
+	"a streaming port that is Puma's": {"streaming: [4000]", "streaming: [3000]", "hosts[2].web.streaming: 3000 is taken already"},
+	"a unit that is none":             {"unit: mastodon-sidekiq-push-pull.service", "unit: a b.service", "hosts[4].sidekiq[0].unit"},
+	"a queue that is none":            {"queues: [push, pull]", "queues: [push, \"a b\"]", "hosts[4].sidekiq[0].queues: \"a b\" is no queue name"},
+	"no database host":                {"host: majel.internal", "host: \"\"", "database.host: is missing"},
+	"no database name":                {"name: mastodon ", "name: \"\" ", "database.name: is missing"},
+	"a path that climbs":              {"streaming: /etc/nginx/refit/streaming.conf", "streaming: /etc/../streaming.conf", "proxies.streaming: \"/etc/../streaming.conf\" is not"},
+	"no access log":                   {"access_log: /var/log/nginx/access.log", "access_log: \"\"", "proxies.access_log: \"\" is not"},
+	"ruby without a version":          {"# toolchain:", "toolchain: {ruby: {prefix: /usr, why: \"a reason for it\"}}\n#", "toolchain.ruby.version: is missing"},
+	"ruby under a relative prefix":    {"# toolchain:", "toolchain: {ruby: {version: 1.2.3, prefix: usr, why: \"a reason for it\"}}\n#", "toolchain.ruby.prefix: \"usr\" is not"},
+	"ruby for no reason":              {"# toolchain:", "toolchain: {ruby: {version: 1.2.3, prefix: /usr, why: no}}\n#", "toolchain.ruby.why: must tell"},
+	"node without a version":          {"# toolchain:", "toolchain: {node: {prefix: /usr, why: \"a reason for it\"}}\n#", "toolchain.node.version: is missing"},
+	"node under a relative prefix":    {"# toolchain:", "toolchain: {node: {version: 1.2.3, prefix: usr, why: \"a reason for it\"}}\n#", "toolchain.node.prefix: \"usr\" is not"},
+	"node for no reason":              {"# toolchain:", "toolchain: {node: {version: 1.2.3, prefix: /usr, why: no}}\n#", "toolchain.node.why: must tell"},
+	"a gem mirror without a scheme":   {"# mirrors:", "mirrors: {gems: \"mirror.internal:8081\"}\n#", "mirrors.gems: \"mirror.internal:8081\" is no http"},
+	"an npm mirror by ftp":            {"# mirrors:", "mirrors: {npm: \"ftp://mirror.internal\"}\n#", "mirrors.npm: \"ftp://mirror.internal\" is no http"},
+	"a git mirror that is none":       {"# mirrors:", "mirrors: {git: {\"https://github.com/\": mirror}}\n#", "mirrors.git: \"mirror\" is neither"},
+	"a git mirror of everything":      {"# mirrors:", "mirrors: {git: {\"\": \"https://mirror.internal/\"}}\n#", "mirrors.git: \"\" stands for every address"},
+	"yarn unchecked for no reason":    {"# mirrors:", "mirrors: {yarn_checksums: ignore}\n#", "mirrors.yarn_checksums_why: must tell"},
+	"no wait for idle":                {"idle: 5m", "idle: 1ms", "waits.idle: 1ms is less than a second"},
+	"no wait for stop":                {"stop: 120s", "stop: 1ms", "waits.stop: 1ms is less than a second"},
+	"no wait for boot":                {"boot: 180s", "boot: 1ms", "waits.boot: 1ms is less than a second"},
+	"no wait for migrate_report":      {"migrate_report: 15s", "migrate_report: 1ms", "waits.migrate_report: 1ms is less than a second"},
+	"no wait for migrate_stall":       {"migrate_stall: 15m", "migrate_stall: 1ms", "waits.migrate_stall: 1ms is less than a second"},
+	"a negative hold of sidekiq":      {"sidekiq: 60s", "sidekiq: -1s", "holds.sidekiq: -1s is negative"},
+	"a negative hold of web":          {"web: 5m", "web: -1s", "holds.web: -1s is negative"},
+	"a negative hold of migrated":     {"migrated: 5m", "migrated: -1s", "holds.migrated: -1s is negative"},
+	"errors below nothing":            {"errors: 0.01", "errors: -0.1", "limits.errors: -0.1 is not a share"},
+	"a negative floor":                {"latency_floor: 300ms", "latency_floor: -1ms", "limits.latency_floor: -1ms is negative"},
+	"negative NameErrors":             {"name_errors: 5", "name_errors: -1", "limits.name_errors: -1 is negative"},
+	"a load of nothing":               {"load: 0.8", "load: 0", "limits.load: 0 is not a share above 0"},
+	"a size without its unit":         {"disk_free: 3GiB", "disk_free: 3", "limits.disk_free: 3 bytes"},
+}
+
+// wrongTypes are for fields of which any text is right: a list in its place is not.
+var wrongTypes = map[string]struct{ old, new string }{
+	"ssh.key":                {"key: ~/.ssh/refit", "key: [a, b]"},
+	"mirrors.yarn_checksums": {"# mirrors:", "mirrors: {yarn_checksums: [a]}\n#"},
+}
+
 func TestEachWrongFieldIsRefusedWithItsLineAndName(t *testing.T) {
-	for name, test := range map[string]struct{ old, new, want string }{
-		"unknown key":                  {"fleet: vmst.io", "fleet: vmst.io\nflet: x", "unknown field \"flet\""},
-		"wrong type":                   {"keep: 2", "keep: two", "keep: two"},
-		"key twice":                    {"fleet: vmst.io", "fleet: vmst.io\nfleet: b", "already defined"},
-		"two documents":                {"fleet: vmst.io", "fleet: vmst.io\n---\na: b", "2 documents"},
-		"no fleet":                     {"fleet: vmst.io", "fleet: \"\"", "fleet: is missing"},
-		"no domain":                    {"domain: vmst.io", "domain: \"\"", "example.yml:7: domain: is missing"},
-		"no known hosts":               {"known_hosts: ./known_hosts", "known_hosts: \"\"", "ssh.known_hosts: is missing"},
-		"port out of range":            {"port: 22", "port: 70000", "ssh.port: 70000 is no port"},
-		"relative path":                {"web: /etc/nginx/refit/web.conf", "web: refit/web.conf", "proxies.web: \"refit/web.conf\" is not a clean absolute path"},
-		"no such role":                 {"roles: [builder, keeper]", "roles: [builder, keeper, king]", "\"king\" is no role"},
-		"two builders":                 {"roles: [proxy]", "roles: [proxy, builder]", "role builder"},
-		"no keeper":                    {"roles: [builder, keeper]", "roles: [builder]", "role keeper"},
-		"web without ports":            {"    web: {port: 3000, streaming: [4000]}\n  - name: spock", "  - name: spock", "hosts[2].web: is missing"},
-		"ports on a proxy":             {"roles: [proxy]", "roles: [proxy]\n    web: {port: 1, streaming: [2]}", "without the role web"},
-		"same name twice":              {"name: spock", "name: kirk", "hosts[3].name: \"kirk\" stands at hosts[2] already"},
-		"same address twice":           {"10.10.0.22", "10.10.0.21", "hosts[3].address"},
-		"scheduler twice":              {"queues: [push, pull]}", "queues: [push, pull, scheduler]}", "scheduler is served 2 times"},
-		"scheduler never":              {"queues: [scheduler]", "queues: [mailers]", "scheduler is served 0 times"},
-		"no unit name":                 {"unit: mastodon-sidekiq-scheduler.service", "unit: sidekiq", "\"sidekiq\" is no unit name"},
-		"empty queues":                 {"queues: [scheduler]", "queues: []", "queues: is empty"},
-		"a wait of nothing":            {"drain: 60s", "drain: 0s", "waits.drain: 0s is less than a second"},
-		"a negative hold":              {"soak: 15m", "soak: -1m", "holds.soak: -1m0s is negative"},
-		"a latency that always fails":  {"latency: 2.0", "latency: 0.5", "limits.latency"},
-		"errors above one":             {"errors: 0.01", "errors: 3", "limits.errors"},
-		"no size":                      {"disk_free: 3GiB", "disk_free: much", "is not a size"},
-		"nothing to go back to":        {"keep: 2", "keep: 0", "keep: 0: at least one"},
-		"an override without a reason": {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until 3.4.7 is built\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},
-		"database port missing":        {"port: 25060                      # required", "port: 0 # required", "database.port: 0 is no port"},
+	for name, test := range wrongFields {
+		t.Run(name, func(t *testing.T) { refuses(t, test.old, test.new, test.want) })
+	}
+	for field, test := range wrongTypes {
+		t.Run(field, func(t *testing.T) { refuses(t, test.old, test.new, "example.yml:") })
+	}
+}
+
+// refuses changes one thing in the example and expects a refusal that says want.
+func refuses(t *testing.T, before, after, want string) {
+	t.Helper()
+	text := strings.Replace(string(exampleYML), before, after, 1)
+	if text == string(exampleYML) {
+		t.Fatalf("the example holds no %q", before)
+	}
+	_, err := parseConfig("example.yml", []byte(text))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("%v\ndoes not say %q", err, want)
+	}
+	if exitCode(err) != exitUsage {
+		t.Errorf("exit code %d", exitCode(err))
+	}
+}
+
+func TestEveryFieldHasAWrongValueInTheTables(t *testing.T) {
+	index := regexp.MustCompile(`\[\d+\]`)
+	named := map[string]bool{}
+	for field := range wrongTypes {
+		named[field] = true
+	}
+	for _, test := range wrongFields {
+		field, _, _ := strings.Cut(strings.TrimPrefix(index.ReplaceAllString(test.want, ""), "example.yml:7: "), ":")
+		named[field] = true
+	}
+	fields := fieldsOf(reflect.TypeFor[config](), "")
+	if len(fields) < 40 {
+		t.Fatalf("only %d fields found: %v", len(fields), fields)
+	}
+	for _, field := range fields {
+		if !named[field] {
+			t.Errorf("no wrong value of %s is tried", field)
+		}
+	}
+}
+
+// fieldsOf lists the keys of a configuration that hold values.
+func fieldsOf(of reflect.Type, at string) []string {
+	for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+		of = of.Elem()
+	}
+	if of.Kind() != reflect.Struct {
+		return []string{at}
+	}
+	var out []string
+	for f := range of.Fields() {
+		if key := f.Tag.Get("yaml"); key != "" {
+			out = append(out, fieldsOf(f.Type, strings.TrimPrefix(at+"."+key, "."))...)
+		}
+	}
+	return out
+}
+
+func TestUpstreamMayBeAnyAddressThatGitKnows(t *testing.T) {
+	for _, address := range []string{
+		"https://github.com/mastodon/mastodon.git", "http://10.0.0.1/git/mastodon.git", "ssh://git@host:2222/mastodon.git",
+		"git@github.com:mastodon/mastodon.git", "file:///srv/mastodon.git",
 	} {
-		t.Run(name, func(t *testing.T) {
-			text := strings.Replace(string(exampleYML), test.old, test.new, 1)
-			if text == string(exampleYML) {
-				t.Fatalf("the example holds no %q", test.old)
-			}
-			_, err := parseConfig("example.yml", []byte(text))
-			if err == nil {
-				t.Fatal("accepted")
-			}
-			if !strings.Contains(err.Error(), test.want) {
-				t.Errorf("%v\ndoes not say %q", err, test.want)
-			}
-			if exitCode(err) != exitUsage {
-				t.Errorf("exit code %d", exitCode(err))
-			}
-		})
+		text := strings.Replace(string(exampleYML), "https://github.com/mastodon/mastodon.git", address, 1)
+		if _, err := parseConfig("example.yml", []byte(text)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
