@@ -379,8 +379,9 @@ func TestAFailedPostMigrationSaysThatTheWayBackIsGoneAndRunsTheRestOnResume(t *t
 
 func TestWhatKeepsPostMigrationsFromBeginningLeavesTheWayBackOpen(t *testing.T) {
 	for name, spoil := range map[string]func(*world){
-		"a node does not answer": func(w *world) { w.fails["kirk units.show"] = errDown },
-		"the database is away":   func(w *world) { w.dbFails = errDown },
+		"a proxy cannot be watched": func(w *world) { w.fails["sulu access"] = errDown },
+		"a node does not answer":    func(w *world) { w.fails["kirk units.show"] = errDown },
+		"the database is away":      func(w *world) { w.dbFails = errDown },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {

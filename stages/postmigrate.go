@@ -49,6 +49,12 @@ func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 			Next:  next,
 		})
 	}
+	if _, err := s.d.newSite(ctx, s.f.Baseline); err != nil {
+		return pipeline.NotBegun(&pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, and what users would feel of its post-migrations cannot be seen", s.f.To.Version),
+			Next:  "mend that, then `refit resume`", Err: err,
+		})
+	}
 	say("point of no return: %s. From here %s cannot run on this database any more", migrations(left), s.f.From.Version)
 	if err := (migration{s.d, s.f, true}).run(ctx, say); err != nil {
 		if _, ok := errors.AsType[*pipeline.NeedsPerson](err); ok || errors.Is(err, pipeline.ErrStopped) || ctx.Err() != nil {
