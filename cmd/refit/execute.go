@@ -131,7 +131,7 @@ func (x *session) observers(ctx context.Context, s streams, e execution) (pipeli
 
 // standing asks every host of the application where it stands.
 func (x *session) standing(ctx context.Context) []report.HostRow {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	rows := make([]report.HostRow, len(x.deps.Fleet))
 	var wg sync.WaitGroup
@@ -186,7 +186,9 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 			remains = append(remains, "migration "+m.Version+" "+m.Name)
 		}
 	}
-	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: x.standing(ctx), Remains: remains, Next: res.Next, Notes: notes(e, res)})
+	// A run that was aborted is reported all the same.
+	hosts := x.standing(context.WithoutCancel(ctx))
+	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes(e, res)})
 	if e.json {
 		if err := r.JSON(s.out); err != nil {
 			return err
