@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -22,12 +23,28 @@ type streams struct {
 	out, err io.Writer
 }
 
+// serial lets one write through at a time: signals are told from beside the command.
+type serial struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *serial) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
 // run runs one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	// The node side comes before everything else: it reads no configuration, and
 	// its start must cost nothing.
 	if len(args) >= 2 && args[1] == "node" {
 		return runNode(ctx, args[2:], in, out, errw)
+	}
+	// A file, and so a terminal, takes writes from several goroutines; others need not.
+	if _, ok := errw.(*os.File); !ok {
+		errw = &serial{w: errw}
 	}
 	err := newApp(streams{in, &counted{Writer: out}, errw}).RunContext(ctx, args)
 	if err == nil {

@@ -32,7 +32,7 @@ var exitTable = []struct {
 	{exitLocked, "another run holds the lock"},
 	{exitUndone, "failed; every node is back on the old release and the site is at its baseline"},
 	{exitPerson, "a person is needed: the state and the next command were said"},
-	{exitInterrupted, "interrupted; `refit resume` or `refit rollback` goes on"},
+	{exitInterrupted, "interrupted; where a run had begun, `refit resume` or `refit rollback` goes on"},
 }
 
 func exitHelp() string {

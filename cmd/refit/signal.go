@@ -26,8 +26,9 @@ func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct
 	stop := make(chan struct{})
 	sig := make(chan os.Signal, 2)
 	signal.Notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(ended)
 		stopped := false
 		for {
 			select {
@@ -46,7 +47,7 @@ func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct
 			}
 		}
 	}()
-	return ctx, stop, func() { signal.Stop(sig); close(done); cancel(nil) }
+	return ctx, stop, func() { signal.Stop(sig); close(done); <-ended; cancel(nil) }
 }
 
 // untouched is the context of what comes before the first change: the survey, the
