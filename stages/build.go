@@ -2,9 +2,7 @@ package stages
 
 import (
 	"context"
-	"fmt"
 
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/pipeline"
 )
 
@@ -23,7 +21,7 @@ func (s build) Check(ctx context.Context, say pipeline.Say) error {
 func (s build) Run(ctx context.Context, say pipeline.Say) error {
 	built, err := s.d.Builder.Build(ctx, s.f.Recipe, func(line string) { say("%s", line) })
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.d.Fleet.With(hosts.Builder)[0].Name, err)
+		return err
 	}
 	s.f.Digest = built.Digest
 	if built.Cached {
