@@ -206,8 +206,12 @@ func silentFleet(t *testing.T) (file string, connected <-chan struct{}) {
 	}
 	text := string(exampleYML)
 	for _, r := range [][2]string{
-		{"10.10.0.", "127.0.0."}, {"port: 22", fmt.Sprintf("port: %d", l.Addr().(*net.TCPAddr).Port)}, {"~/.ssh/refit", "./key"},
-		{"connect: 10s", "connect: 60s"}, {"silence: 20s", "silence: 60s"}, {"https://github.com/mastodon/mastodon.git", "file://" + dir + "/none.git"},
+		{"10.10.0.", "127.0.0."},
+		{"port: 22", fmt.Sprintf("port: %d", l.Addr().(*net.TCPAddr).Port)},
+		{"~/.ssh/refit", "./key"},
+		{"connect: 10s", "connect: 60s"},
+		{"silence: 20s", "silence: 60s"},
+		{"https://github.com/mastodon/mastodon.git", "file://" + dir + "/none.git"},
 	} {
 		text = strings.ReplaceAll(text, r[0], r[1])
 	}
