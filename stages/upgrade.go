@@ -2,6 +2,7 @@ package stages
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"vmst.io/refit/pipeline"
@@ -60,6 +61,12 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	// Never the release before: rollback needs it.
 	add(pipeline.Step{Stage: prune{d, f}, Why: fmt.Sprintf("remove releases older than the last %d", d.Keep)})
 	return p
+}
+
+// Prepares tells whether a step of the table only prepares: it changes nothing that
+// serves and nothing of the schema.
+func Prepares(step string) bool {
+	return slices.Contains([]string{preflight{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and

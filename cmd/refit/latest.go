@@ -9,6 +9,7 @@ import (
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages"
 )
 
 // latest is the newest upgrade's journal, from the keeper; nil if there never was one.
@@ -64,8 +65,17 @@ func (x *session) noneLeft(ctx context.Context) error {
 }
 
 // halfWay tells that a run must be ended, forward or back, before another begins.
+// One that was stopped while it only prepared may be forgotten.
 func halfWay(j *pipeline.Journal) bool {
-	return !j.Finished() && (j.Touched() || j.Outcome == "")
+	if j.Finished() {
+		return false
+	}
+	for _, s := range j.Progress() {
+		if s.State != pipeline.Pending && !stages.Prepares(s.Name) {
+			return true
+		}
+	}
+	return j.Outcome == "" || j.Outcome == pipeline.Person
 }
 
 // standingOf tells in words where a journal's run stands.
