@@ -344,6 +344,36 @@ func (f *fleet) withDatabase(t *testing.T, do func()) {
 		t.Fatal(err)
 	}
 	f.well(t)
+	f.calm(t)
+}
+
+// calm lets users work until none has met an error for three hundred requests: each
+// of the application's connections to a database that was restored fails once.
+func (f *fleet) calm(t *testing.T) {
+	t.Helper()
+	load, err := f.StartLoad(t.Context(), lab.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer load.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(time.Minute)
+	failed, since := 0, 0
+	for {
+		select {
+		case <-limit:
+			t.Fatal("the site does not calm down after its database was restored")
+		case <-tick.C:
+		}
+		now := load.Report().Requests
+		if now.Failed > failed {
+			failed, since = now.Failed, now.Sent
+		}
+		if now.Sent-since >= 300 {
+			return
+		}
+	}
 }
 
 // well waits until nothing stands against an upgrade: a killed worker's record, or a
