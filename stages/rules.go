@@ -61,7 +61,7 @@ func (j *judgement) say(format string, args ...any) {
 func rules(d Deps, f *Facts, v *View) (refused, said []string) {
 	j := &judgement{d: d, f: f, v: v}
 	for _, rule := range []func(){
-		j.path, j.sameRelease, j.hosts, j.units, j.environment, j.room, j.peers, j.web, j.proxies, j.database, j.redis, j.sidekiq, j.queues, j.clocks,
+		j.path, j.sameRelease, j.hosts, j.units, j.environment, j.room, j.peers, j.web, j.proxies, j.database, j.redis, j.sidekiq, j.queues, j.search, j.clocks,
 	} {
 		rule()
 	}
@@ -405,6 +405,21 @@ func (j *judgement) queues() {
 	for _, q := range j.d.queues(j.f) {
 		if !slices.Contains(served, q) {
 			j.refuse("%s brings the queue %s, which no unit of refit.yml serves: its jobs would wait for ever. Add it to a unit's command line (-q %s) and to that unit in refit.yml", j.f.To.Version, q, q)
+		}
+	}
+}
+
+// search: it is optional, so it stops nothing. Elasticsearch 7 and OpenSearch are
+// what Mastodon is tested with; of OpenSearch 3 its admin page claims that it does
+// not fit (upstream's checks compare with 7), which is no fault.
+func (j *judgement) search() {
+	switch s := j.v.Search; {
+	case j.v.SearchErr != nil:
+		j.say("the search server cannot be asked, so its mappings may stay behind: %v", j.v.SearchErr)
+	case !s.Enabled || s.Distribution != "":
+	default:
+		if v, err := major(s.Version); err == nil && v < 7 {
+			j.say("Elasticsearch is %s, and Mastodon needs 7 or newer: search will fail", s.Version)
 		}
 	}
 }

@@ -312,6 +312,21 @@ func TestEachRuleRefusesItsFaultAloneAndNamesTheRemedy(t *testing.T) {
 				l.redis("kirk", func(r *mastodon.RedisServer) { r.Policy, r.Uses = "allkeys-lru", []string{"cache"} })
 			}, nil, nil,
 		},
+		"search: cannot be asked, which is said": {
+			func(l *look) { l.v.SearchErr = errors.New("khan does not answer") },
+			nil,
+			[]string{"the search server cannot be asked, so its mappings may stay behind: khan does not answer"},
+		},
+		"search: too old, which is said": {
+			func(l *look) { l.v.Search = mastodon.Search{Enabled: true, Version: "6.8.23"} },
+			nil,
+			[]string{"Elasticsearch is 6.8.23, and Mastodon needs 7 or newer: search will fail"},
+		},
+		"search: OpenSearch counts by itself": {
+			func(l *look) {
+				l.v.Search = mastodon.Search{Enabled: true, Distribution: "opensearch", Version: "2.19.1"}
+			}, nil, nil,
+		},
 		"sidekiq: cannot be asked": {
 			func(l *look) { l.v.SidekiqErr = errors.New("no node could ask Redis about Sidekiq") },
 			[]string{"no node could ask Redis about Sidekiq"},

@@ -45,6 +45,9 @@ type View struct {
 	Sidekiq     mastodon.SidekiqState
 	SidekiqErr  error
 	ProxyErr    map[string]error
+	// Search is the search server, which Mastodon can do without.
+	Search    mastodon.Search
+	SearchErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -84,6 +87,12 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 		mu.Lock()
 		defer mu.Unlock()
 		v.Sidekiq, v.SidekiqErr = s, err
+	})
+	wg.Go(func() {
+		s, err := mastodon.ReadSearch(ctx, d.migrator().Agent, mastodon.SearchIn{Layout: d.Layout})
+		mu.Lock()
+		defer mu.Unlock()
+		v.Search, v.SearchErr = s, err
 	})
 	wg.Wait()
 	slices.Sort(v.NotChecked)
