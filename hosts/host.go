@@ -1,6 +1,6 @@
 // Package hosts is everything outside that refit touches: the machines of a
 // fleet and the services on them. This package itself holds the nouns: Host,
-// Fleet, Role, Command, Shell. Each thing touched has a folder below; a folder
+// Role, Command, Shell. Each thing touched has a folder below; a folder
 // that talks to a vendor's API is that vendor's only door.
 package hosts
 
@@ -74,27 +74,3 @@ type Host struct {
 
 // Has tells whether the host has role r.
 func (h Host) Has(r Role) bool { return slices.Contains(h.Roles, r) }
-
-// Fleet is the hosts in the order in which refit.yml names them.
-type Fleet []Host
-
-// With returns the hosts that have role r, in the fleet's order.
-func (f Fleet) With(r Role) Fleet {
-	var out Fleet
-	for _, h := range f {
-		if h.Has(r) {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
-// Named returns the host of that name.
-func (f Fleet) Named(name string) (Host, bool) {
-	for _, h := range f {
-		if h.Name == name {
-			return h, true
-		}
-	}
-	return Host{}, false
-}

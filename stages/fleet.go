@@ -36,11 +36,8 @@ type Worker struct {
 	Queues []string
 }
 
-// SchedulerQueue must be served by exactly one process of a fleet.
-const SchedulerQueue = "scheduler"
-
 // Schedules tells whether one of the node's units serves the scheduler queue.
-func (n Node) Schedules() bool { return slices.Contains(n.Queues(), SchedulerQueue) }
+func (n Node) Schedules() bool { return slices.Contains(n.Queues(), mastodon.SchedulerQueue) }
 
 // Queues are the queues that the node's units serve, sorted.
 func (n Node) Queues() []string {

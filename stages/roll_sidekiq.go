@@ -37,7 +37,7 @@ func (s rollSidekiq) Check(ctx context.Context, _ pipeline.Say) error {
 }
 
 func (s rollSidekiq) peersServe(ctx context.Context) error {
-	queues := slices.DeleteFunc(s.n.Queues(), func(q string) bool { return q == SchedulerQueue })
+	queues := slices.DeleteFunc(s.n.Queues(), func(q string) bool { return q == mastodon.SchedulerQueue })
 	return s.d.served(ctx, s.d.sidekiqs().But(s.n.Name), queues)
 }
 

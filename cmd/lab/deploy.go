@@ -17,8 +17,7 @@ import (
 	"vmst.io/refit/hosts/lab"
 )
 
-// webNodes and workerNodes are the lab's hosts that run the application, with the
-// units that each starts.
+// appUnits are the lab's hosts that run the application, with the units of each.
 var appUnits = map[string][]string{
 	"kirk":   {"mastodon-web.service", "mastodon-streaming@4000.service"},
 	"spock":  {"mastodon-web.service", "mastodon-streaming@4000.service"},

@@ -247,11 +247,6 @@ func codeOf(res pipeline.Result, f *stages.Facts) int {
 	return exitPerson
 }
 
-// expand makes the plan of a journal's run again, from its facts alone.
-func expand(j *pipeline.Journal, d stages.Deps, f *stages.Facts) pipeline.Plan {
-	return stages.Upgrade(j.ID, d, f)
-}
-
 // adopt makes this session part of an earlier run.
 func (x *session) adopt(run string) {
 	x.keeper.Run = run

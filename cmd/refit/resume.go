@@ -45,7 +45,7 @@ func resumeCommand(s streams) *cli.Command {
 					return err
 				}
 			}
-			return x.execute(ctx, s, execution{plan: expand(j, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
+			return x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
 		},
 	}
 }

@@ -52,7 +52,7 @@ func rollbackCommand(s streams) *cli.Command {
 					return err
 				}
 			}
-			err = x.execute(ctx, s, execution{plan: expand(j, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), back: true, why: "rollback of " + j.ID})
+			err = x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), back: true, why: "rollback of " + j.ID})
 			if errors.Is(err, pipeline.ErrOneWay) {
 				return exitWith(exitRefused, err)
 			}
