@@ -332,7 +332,6 @@ func (s *Server) session(ch xssh.NewChannel) {
 // connection goes.
 func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd) {
 	s.count(1)
-	defer s.count(-1)
 	cmd.Env = append(os.Environ(), "PATH="+s.path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -357,6 +356,8 @@ func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd) {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		status = uint32(exit.ExitCode())
 	}
+	// Counted before it is told: who hears of the end may begin the next at once.
+	s.count(-1)
 	c.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, status)) //nolint:errcheck // the link may be gone
 	c.Close()                                                                       //nolint:errcheck // as above
 }
