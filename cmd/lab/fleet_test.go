@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +17,9 @@ import (
 )
 
 // The tests of this package whose names begin with TestLab run refit against a
-// fleet of real hosts. They share one lab and run in the order of this file: each
-// leaves the fleet whole, on a release that the next one names.
+// fleet of real hosts. They share one lab and run in the order of their files'
+// names: basic_test.go first, unnoticed_test.go last. What stands between begins
+// with a call of on and leaves the fleet whole, on the same release and schema.
 
 // fleet is the lab that all tests share.
 type fleet struct {
@@ -78,6 +77,17 @@ func theFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	return shared
+}
+
+// on gives the fleet running a release, which it brings it to where needed: each
+// test can be run alone.
+func on(t *testing.T, release string) *fleet {
+	t.Helper()
+	f := theFleet(t)
+	if a := f.run(t, "", "upgrade", "--to", release, "--yes"); a.code != 0 {
+		t.Fatalf("cannot bring the fleet to %s: %s", release, a)
+	}
+	return f
 }
 
 // answer is how a run of refit ended.
@@ -224,50 +234,6 @@ cat /var/lib/refit/fence 2>/dev/null`
 	return out
 }
 
-func TestLabBadInputIsRefusedBeforeAnythingIsTouched(t *testing.T) {
-	f := theFleet(t)
-	before := f.fingerprint(t)
-	upgrade := []string{"upgrade", "--to", "v4.5.2", "--yes"}
-	known, err := os.ReadFile(f.KnownHosts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	without := filepath.Join(t.TempDir(), "known_hosts")
-	var lines []string
-	for line := range strings.Lines(string(known)) {
-		if !strings.Contains(line, "10.77.0.21") {
-			lines = append(lines, line)
-		}
-	}
-	if err := os.WriteFile(without, []byte(strings.Join(lines, "")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f.must(t, 2, "", []string{"upgrade", "v4.5.2", "--yes"}, "takes no words beside its flags")
-	f.must(t, 2, "", []string{"upgrade"}, "needs --to")
-	f.must(t, 2, f.config(t, "domain:", "domian:"), upgrade, "domian", "refit.yml:")
-	f.must(t, 4, f.config(t, f.KnownHosts(), without), upgrade, "kirk", "add this line")
-	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.99", "--yes"}, "has no tag v4.5.99", "v4.5.9")
-	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.0", "--yes"}, "older than v4.5.1")
-	f.must(t, 3, "", []string{"upgrade", "--to", "v4.7.0", "--yes"}, "skips a minor series")
-	f.must(t, 3, f.config(t, "disk_free: 200MiB", "disk_free: 100GiB"), upgrade, "free at", "kirk")
-	f.must(t, 3, f.config(t, "prefix: /usr, why: \"Debian's own Ruby", "prefix: /opt/none, why: \"Debian's own Ruby"), upgrade, "ruby")
-	f.must(t, 3, f.config(t, ", collections", ""), []string{"upgrade", "--to", "v4.5.2", "--yes"}, "serves", "refit.yml says")
-	f.must(t, 3, f.config(t, "port: 5432", "port: 25061", "name: mastodon\n", "name: mastodon-pool\n"), upgrade, "transaction pooler")
-	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.9", "--yes"}, "node")
-	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.2"}, "--yes")
-	if _, err := f.Exec(t.Context(), "kirk", "mv", "/etc/sudoers.d/refit", "/root/sudoers"); err != nil {
-		t.Fatal(err)
-	}
-	a := f.run(t, "", upgrade...)
-	if _, err := f.Exec(t.Context(), "kirk", "mv", "/root/sudoers", "/etc/sudoers.d/refit"); err != nil {
-		t.Fatal(err)
-	}
-	if (a.code != 3 && a.code != 4) || !strings.Contains(a.err, "kirk") || !strings.Contains(a.err, "sudo") {
-		t.Errorf("a missing right: %s", a)
-	}
-	f.same(t, before)
-}
-
 // same asks that no host changed.
 func (f *fleet) same(t *testing.T, before map[string]string) {
 	t.Helper()
@@ -275,61 +241,6 @@ func (f *fleet) same(t *testing.T, before map[string]string) {
 		if now != before[h] {
 			t.Errorf("%s was changed:\n%s\n%s", h, before[h], now)
 		}
-	}
-}
-
-func TestLabAPatchReleaseIsRolledUnnoticedAndBackAgain(t *testing.T) {
-	f := theFleet(t)
-	var rolled answer
-	met := f.underLoad(t, func() { rolled = f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "DONE") })
-	f.socketsWell(t, met, rolled.err)
-	f.runsEverywhere(t, "v4.5.2")
-
-	before := f.fingerprint(t)
-	f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "nothing to do")
-	f.same(t, before)
-
-	f.must(t, 0, "", []string{"verify"}, "unmodified")
-	f.underLoad(t, func() { f.must(t, 0, "", []string{"rollback", "--yes"}) })
-	f.runsEverywhere(t, "v4.5.1")
-	f.must(t, 3, "", []string{"rollback", "--yes"}, "was taken back already")
-	f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "built before")
-	f.runsEverywhere(t, "v4.5.2")
-}
-
-// TestLabEachBrokenReleaseEndsAsTheExitTableSays breaks an upgrade in each way, under
-// load, and asks for the exit code, the cause in the report, and the old release
-// everywhere with no request failed.
-func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
-	f := theFleet(t)
-	quick := []string{"boot: 60s", "boot: 25s"}
-	for _, test := range []struct {
-		release string
-		code    int
-		config  []string
-		words   []string
-	}{
-		{release: "v4.5.3", code: 1, words: []string{"assets:precompile"}},
-		{release: "v4.5.4", code: 1, words: []string{"does not boot"}},
-		{release: "v4.5.5", code: 6, config: quick, words: []string{"kirk: page: / answers 500"}},
-		{release: "v4.5.6", code: 1, words: []string{"packs/chunk-", "(missing)"}},
-		{release: "v4.5.7", code: 6, config: quick, words: []string{"mastodon-streaming@4000.service on kirk does not stay up"}},
-		{release: "v4.5.8", code: 6, config: append([]string{"sidekiq: 3s", "sidekiq: 30s"}, quick...), words: []string{"on scotty does not stay up", "KILL"}},
-		{release: "v4.5.9", code: 3, words: []string{">=26"}},
-		{release: "v4.5.10", code: 6, config: quick, words: []string{"mastodon-web.service on kirk"}},
-		{release: "v4.6.4", code: 3, words: []string{"3.4", "ruby"}},
-	} {
-		t.Run(test.release, func(t *testing.T) {
-			config := ""
-			if test.config != nil {
-				config = f.config(t, test.config...)
-			}
-			f.underLoad(t, func() {
-				f.must(t, test.code, config, []string{"upgrade", "--to", test.release, "--yes"}, test.words...)
-			})
-			f.runsEverywhere(t, "v4.5.2")
-			f.well(t)
-		})
 	}
 }
 
@@ -392,125 +303,6 @@ func (f *fleet) well(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestLabAFailedMigrationLeavesTheOldReleaseServing(t *testing.T) {
-	f := theFleet(t)
-	f.withDatabase(t, func() {
-		f.underLoad(t, func() {
-			a := f.must(t, 6, "", []string{"upgrade", "--to", "v4.6.1", "--yes"}, "refit-migrate-pre.service on scotty failed", "migration 2026")
-			if strings.Contains(a.err, "roll sidekiq scotty: begun") {
-				t.Error("a node was rolled after the migration had failed")
-			}
-		})
-		f.runsEverywhere(t, "v4.5.2")
-	})
-}
-
-func TestLabAnInvalidIndexWaitsForAPersonWhoIsToldTheRemedy(t *testing.T) {
-	f := theFleet(t)
-	f.withDatabase(t, func() {
-		f.underLoad(t, func() {
-			f.must(t, 7, "", []string{"upgrade", "--to", "v4.6.5", "--yes"}, "INVALID index", "REINDEX INDEX CONCURRENTLY", "refit resume")
-		})
-		f.runsEverywhere(t, "v4.5.2")
-		f.must(t, 3, "", []string{"upgrade", "--to", "v4.6.0", "--yes"}, "left half way", "refit rollback")
-		f.must(t, 0, "", []string{"status"}, "INVALID index", "v4.6.5")
-	})
-	f.must(t, 0, "", []string{"rollback", "--yes"})
-	f.runsEverywhere(t, "v4.5.2")
-}
-
-func TestLabAMigrationThatWaitsOnALockIsReportedAndNeverKilled(t *testing.T) {
-	f := theFleet(t)
-	f.withDatabase(t, func() {
-		f.underLoad(t, func() {
-			f.must(t, 7, f.config(t, "migrate_stall: 20s", "migrate_stall: 5s"), []string{"upgrade", "--to", "v4.6.2", "--yes"},
-				"waits for pid", "refit-migrate-pre.service", "pg_terminate_backend", "must not be killed")
-			out, err := f.Exec(t.Context(), "scotty", "systemctl", "is-active", "refit-migrate-pre.service")
-			if err != nil || strings.TrimSpace(out) != "active" {
-				t.Errorf("the migration does not run any more: %s %v", out, err)
-			}
-			f.runsEverywhere(t, "v4.5.2")
-			// The lock goes by itself; the resumed run finds its own migration and goes on to the end.
-			f.must(t, 0, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), []string{"resume", "--yes"}, "found refit-migrate-pre.service at work", "new mappings given to the search server: AccountsIndex", "DONE")
-			f.runsEverywhere(t, "v4.6.2")
-			f.must(t, 0, "", []string{"rollback", "--yes"})
-		})
-		f.runsEverywhere(t, "v4.5.2")
-	})
-}
-
-func TestLabAMigrationThatSlowsTheOldCodeWaitsForAPerson(t *testing.T) {
-	f := theFleet(t)
-	f.withDatabase(t, func() {
-		// Slowed like this the old code cannot serve sixty requests a second, so nobody
-		// counts what fails here.
-		f.must(t, 7, "", []string{"upgrade", "--to", "v4.6.3", "--yes"}, "off its baseline", "the page takes")
-		f.runsEverywhere(t, "v4.5.2")
-	})
-	f.must(t, 0, "", []string{"rollback", "--yes"})
-}
-
-func TestLabAReleaseWithAGemFromGitIsBuilt(t *testing.T) {
-	f := theFleet(t)
-	f.must(t, 0, "", []string{"build", "--to", "v4.6.6"}, "DONE")
-}
-
-func TestLabAMinorWithPostMigrationsIsRolledUnnoticedAndThenCannotGoBack(t *testing.T) {
-	f := theFleet(t)
-	var minor, post answer
-	met := f.underLoad(t, func() {
-		minor = f.must(t, 0, "", []string{"upgrade", "--to", "v4.6.0", "--yes"}, "applied: 20251118115700", "DONE")
-		post = f.must(t, 0, "", []string{"upgrade", "--to", "v4.7.0", "--yes"}, "point of no return", "DONE")
-	})
-	f.socketsWell(t, met, minor.err+post.err)
-	f.runsEverywhere(t, "v4.7.0")
-	f.must(t, 3, "", []string{"rollback", "--yes"}, "cannot go back to v4.6.0", "restore point")
-	lost := strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs = 0 and created_at < now() - interval '30 seconds'"))
-	if lost != "0" {
-		t.Errorf("%s jobs were lost", lost)
-	}
-	t.Logf("jobs: %s, run more than once: %s", strings.TrimSpace(f.sql(t, "select count(*) from job_runs")), strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs > 1")))
-}
-
-// webRoll is the beginning or the end of a web node's roll in refit's own lines.
-var webRoll = regexp.MustCompile(`(?m)^(\S+) \[ *\d+/\d+\] roll web (\w+): (begun|done)`)
-
-// socketsWell asks that a websocket was cut only while its own node was rolled, and
-// was back within a second.
-func (f *fleet) socketsWell(t *testing.T, met lab.LoadReport, lines string) {
-	t.Helper()
-	address := map[string]string{"kirk": "10.77.0.21", "spock": "10.77.0.22"}
-	type window struct{ from, to time.Time }
-	rolls := map[string][]window{}
-	for _, m := range webRoll.FindAllStringSubmatch(lines, -1) {
-		at, err := time.Parse(time.RFC3339, m[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := address[m[2]]
-		if m[3] == "begun" {
-			rolls[a] = append(rolls[a], window{from: at.Add(-time.Second)})
-		} else {
-			rolls[a][len(rolls[a])-1].to = at.Add(2 * time.Second)
-		}
-	}
-	if len(rolls) != 2 {
-		t.Fatalf("refit's lines name %d web nodes that were rolled", len(rolls))
-	}
-	for _, d := range met.Sockets.Drops {
-		host, _, _ := strings.Cut(d.From, ":")
-		if !slices.ContainsFunc(rolls[host], func(w window) bool { return d.At.After(w.from) && d.At.Before(w.to) }) {
-			t.Errorf("a websocket of %s was cut at %s, while that node was not rolled", d.From, d.At.UTC().Format(time.TimeOnly))
-		}
-		if d.Seconds > 1 {
-			t.Errorf("a websocket of %s was away for %.1f s", d.From, d.Seconds)
-		}
-	}
-	if met.Sockets.Open == 0 {
-		t.Error("no websocket is open at the end")
 	}
 }
 
