@@ -35,6 +35,7 @@ func Execute(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	}
 	defer r.listen()()
 	r.emit(Event{Kind: RunStarted, Text: words})
+	r.foot(ctx)
 	if j.Direction == Backward {
 		return r.backward(ctx, nil)
 	}
@@ -65,6 +66,7 @@ func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	}
 	defer r.listen()()
 	r.emit(Event{Kind: RunStarted, Text: fmt.Sprintf("taking back %s from %s to %s", p.Kind, p.From, p.To)})
+	r.foot(ctx)
 	return r.backward(ctx, nil)
 }
 
@@ -170,7 +172,7 @@ func (r *running) forward(ctx context.Context) Result {
 		r.enter(i)
 		if m.State != Pending {
 			r.say("begun before and not known to be done: looking, then running it again")
-			if err := s.Check(ctx, r.say); err != nil {
+			if err := r.steady(ctx, nil, s.Check); err != nil {
 				return r.notAgain(ctx, i, err)
 			}
 		}
@@ -185,7 +187,7 @@ func (r *running) forward(ctx context.Context) Result {
 			return r.stop(ctx, i, err)
 		}
 		r.emit(Event{Kind: StepStarted, Text: s.Why})
-		err := s.Run(ctx, r.say)
+		err := r.steady(ctx, s.Check, s.Run)
 		if r.journalErr() != nil {
 			return r.stop(ctx, i, r.journalErr())
 		}

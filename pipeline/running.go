@@ -15,6 +15,10 @@ type Options struct {
 	Stop <-chan struct{}
 	// Watch is told of every event; nil for nobody.
 	Watch Observer
+	// Ground is looked at when a step fails; nil to let every failure stand.
+	Ground Ground
+	// Patience is how long the ground is waited for; 0 for ten minutes.
+	Patience time.Duration
 	// Grace is how long the last save may take after the context has ended; 0 for
 	// ten seconds.
 	Grace time.Duration
@@ -28,6 +32,9 @@ func (o Options) defaults() Options {
 	}
 	if o.Grace <= 0 {
 		o.Grace = 10 * time.Second
+	}
+	if o.Patience <= 0 {
+		o.Patience = 10 * time.Minute
 	}
 	if o.Clock == nil {
 		o.Clock = SystemClock{}
@@ -74,6 +81,11 @@ type running struct {
 	o     Options
 	held  *Held
 	began time.Time
+	// footing is the ground as it was when the run began, or when a step was last
+	// run again; gone is what was waited for in vain since.
+	footing Footing
+	gone    []string
+	abort   <-chan struct{} // closed when the run's own context ends
 
 	mu     sync.Mutex // guards the journal, broken, at and since
 	broken error      // the first error of the journal; nothing is begun after it
@@ -111,6 +123,14 @@ func (r *running) journalErr() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.broken
+}
+
+// foot takes the look at the ground that a later failure is compared with.
+func (r *running) foot(ctx context.Context) {
+	r.abort = ctx.Done()
+	if r.o.Ground != nil {
+		r.stand(r.o.Ground.Look(ctx))
+	}
 }
 
 // mark changes a step's mark and journals it.

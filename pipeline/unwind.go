@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // backward takes back, in reverse, every step that began, down to a one-way one.
@@ -43,12 +44,15 @@ func (r *running) backward(ctx context.Context, cause error) Result {
 			return r.stop(ctx, i, err)
 		}
 		r.emit(Event{Kind: StepUndoing})
-		err := s.Undo(undo, r.say)
+		err := r.steady(undo, nil, s.Undo)
 		if r.journalErr() != nil {
 			return r.stop(ctx, i, r.journalErr())
 		}
 		if lost := lockLost(ctx); lost != nil {
 			return r.stop(ctx, i, errors.Join(lost, err))
+		}
+		if errors.Is(err, errAbandoned) {
+			return r.stop(ctx, i, err)
 		}
 		if err != nil {
 			return r.undoFailed(ctx, undo, i, res, err)
@@ -69,6 +73,11 @@ func (r *running) undoFailed(ctx, undo context.Context, i int, res Result, err e
 	s := r.j.Steps[i]
 	res.Status, res.UndoStep, res.UndoHost, res.UndoErr = Person, s.Name, s.Host, err
 	res.State = fmt.Sprintf("%s could not be taken back", s.Name)
+	if gone, ok := errors.AsType[*GroundError](err); ok {
+		names := strings.Join(gone.Missing, ", ")
+		res.State = fmt.Sprintf("%s could not be taken back: %s did not come back within %s", s.Name, names, round(r.o.Patience))
+		res.Next = fmt.Sprintf("bring %s back, then `refit resume` (it goes on with going back)", names)
+	}
 	var person *NeedsPerson
 	if errors.As(err, &person) {
 		res.State, res.Next = person.State, person.Next

@@ -44,6 +44,8 @@ type world struct {
 	requests   int               // between two looks, by proxy
 	errors5xx  int               // of them
 	nameErrors int64             // of workers on the new release
+	orphans    map[string][]node.Holder
+	redisRun   string
 	queued     func() map[string]int64
 
 	db       mastodon.Database
@@ -138,7 +140,7 @@ func (w *world) verbs(n Node) []node.Verb {
 		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
 	}
 	return []node.Verb{
-		answer(w, n, "fence.show", func(struct{}) (node.Fence, error) { return node.Fence{Epoch: 1}, nil }),
+		answer(w, n, "fence.show", func(struct{}) (node.Fence, error) { return node.Fence{Epoch: 1, Verbs: w.orphans[n.Name]}, nil }),
 		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
 			f := hostFacts(w.d, n, w.f)
 			f.Clock, f.Units = time.Now(), nil
@@ -153,7 +155,7 @@ func (w *world) verbs(n Node) []node.Verb {
 		}),
 		answer(w, n, "nginx.facts", func(nginx.UpstreamIn) (nginx.Facts, error) { return nginx.Facts{Active: true}, nil }),
 		answer(w, n, "redis", func(mastodon.RedisIn) (mastodon.RedisServers, error) {
-			return mastodon.RedisServers{Servers: []mastodon.RedisServer{{Uses: []string{"main", "sidekiq"}, Version: "7.2.4", Role: "master", Policy: "noeviction"}}}, nil
+			return mastodon.RedisServers{Servers: []mastodon.RedisServer{{Uses: []string{"main", "sidekiq"}, Version: "7.2.4", Role: "master", Policy: "noeviction", RunID: w.redisRun}}}, nil
 		}),
 		answer(w, n, "file.put", func(in node.FilePutIn) (struct{}, error) {
 			deed("write %s", in.Path)

@@ -95,7 +95,7 @@ func (c config) check(w *wrongs) {
 	}
 	for field, d := range map[string]time.Duration{
 		"ssh.connect": c.SSH.Connect, "ssh.silence": c.SSH.Silence, "waits.drain": c.Waits.Drain, "waits.idle": c.Waits.Idle,
-		"waits.stop": c.Waits.Stop, "waits.boot": c.Waits.Boot, "waits.migrate_report": c.Waits.MigrateReport, "waits.migrate_stall": c.Waits.MigrateStall,
+		"waits.stop": c.Waits.Stop, "waits.boot": c.Waits.Boot, "waits.migrate_report": c.Waits.MigrateReport, "waits.migrate_stall": c.Waits.MigrateStall, "waits.unreachable": c.Waits.Unreachable,
 	} {
 		if d < time.Second {
 			w.say(field, "%s is less than a second", d)

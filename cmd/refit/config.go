@@ -116,6 +116,7 @@ type waitsConfig struct {
 	Boot          time.Duration `yaml:"boot"`
 	MigrateReport time.Duration `yaml:"migrate_report"`
 	MigrateStall  time.Duration `yaml:"migrate_stall"`
+	Unreachable   time.Duration `yaml:"unreachable"`
 }
 
 type holdsConfig struct {
@@ -159,7 +160,7 @@ func defaults() config {
 		},
 		Waits: waitsConfig{
 			Drain: time.Minute, Idle: 5 * time.Minute, Stop: 2 * time.Minute, Boot: 3 * time.Minute,
-			MigrateReport: 15 * time.Second, MigrateStall: 15 * time.Minute,
+			MigrateReport: 15 * time.Second, MigrateStall: 15 * time.Minute, Unreachable: 10 * time.Minute,
 		},
 		Holds: holdsConfig{Sidekiq: time.Minute, Web: 5 * time.Minute, Migrated: 5 * time.Minute, Soak: 15 * time.Minute},
 		Limits: limitsConfig{

@@ -94,6 +94,7 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"no wait for boot":                {"boot: 180s", "boot: 1ms", "waits.boot: 1ms is less than a second"},
 	"no wait for migrate_report":      {"migrate_report: 15s", "migrate_report: 1ms", "waits.migrate_report: 1ms is less than a second"},
 	"no wait for migrate_stall":       {"migrate_stall: 15m", "migrate_stall: 1ms", "waits.migrate_stall: 1ms is less than a second"},
+	"no wait for what is away":        {"unreachable: 10m", "unreachable: 1ms", "waits.unreachable: 1ms is less than a second"},
 	"a negative hold of sidekiq":      {"sidekiq: 60s", "sidekiq: -1s", "holds.sidekiq: -1s is negative"},
 	"a negative hold of web":          {"web: 5m", "web: -1s", "holds.web: -1s is negative"},
 	"a negative hold of migrated":     {"migrated: 5m", "migrated: -1s", "holds.migrated: -1s is negative"},

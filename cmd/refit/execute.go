@@ -82,7 +82,7 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	if e.back {
 		run = pipeline.Unwind
 	}
-	res := run(held.Context, e.plan, j, pipeline.Options{Stop: e.stop, Watch: watch})
+	res := run(held.Context, e.plan, j, pipeline.Options{Stop: e.stop, Watch: watch, Ground: x.deps.Ground(), Patience: x.config.Waits.Unreachable})
 	if err := release(ctx, held); err != nil {
 		x.say("%v; it ends by itself after %s", err, held.TTL)
 	}
