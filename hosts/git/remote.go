@@ -17,8 +17,9 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	"github.com/go-git/go-git/v5/plumbing/transport/http"
-	"github.com/go-git/go-git/v5/plumbing/transport/ssh"
-	"github.com/skeema/knownhosts"
+	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 )
 
 // authFor makes what go-git needs to speak to url. For ssh it holds the host to
@@ -43,13 +44,13 @@ func authFor(url string, opts Options) (transport.AuthMethod, error) {
 	if opts.KnownHosts == "" {
 		return nil, fmt.Errorf("%w: %s is reached by ssh and no known_hosts file is configured for it", ErrHostKey, url)
 	}
-	db, err := ssh.NewKnownHostsDb(opts.KnownHosts)
+	db, err := gitssh.NewKnownHostsDb(opts.KnownHosts)
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot read the known hosts file %s: %w", ErrHostKey, opts.KnownHosts, err)
 	}
 	port := ep.Port
 	if port <= 0 {
-		port = ssh.DefaultPort
+		port = gitssh.DefaultPort
 	}
 	algorithms := db.HostKeyAlgorithms(net.JoinHostPort(ep.Host, strconv.Itoa(port)))
 	user := ep.User
@@ -57,14 +58,14 @@ func authFor(url string, opts Options) (transport.AuthMethod, error) {
 		user = "git"
 	}
 	if opts.KeyFile == "" {
-		auth, err := ssh.NewSSHAgentAuth(user)
+		auth, err := gitssh.NewSSHAgentAuth(user)
 		if err != nil {
 			return nil, fmt.Errorf("%w: no key file is configured for %s and the ssh agent cannot be used: %w", ErrAuth, url, err)
 		}
 		auth.HostKeyCallback, auth.HostKeyAlgorithms = db.HostKeyCallback(), algorithms
 		return auth, nil
 	}
-	auth, err := ssh.NewPublicKeysFromFile(user, opts.KeyFile, "")
+	auth, err := gitssh.NewPublicKeysFromFile(user, opts.KeyFile, "")
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot read the key file %s: %w", ErrAuth, opts.KeyFile, err)
 	}
@@ -144,12 +145,36 @@ func (m *Mirror) failed(deed string, err error) error {
 		return fmt.Errorf("cannot %s %s: %w", deed, m.url, err)
 	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed), strings.Contains(err.Error(), "unable to authenticate"):
 		return fmt.Errorf("cannot %s %s: %w: %w", deed, m.url, ErrAuth, err)
-	case knownhosts.IsHostKeyChanged(err), knownhosts.IsHostUnknown(err):
-		return fmt.Errorf("cannot %s %s: %w: %w; compare the key with the server's own and correct %s", deed, m.url, ErrHostKey, err, m.opts.KnownHosts)
+	case m.hostKey(err) != "":
+		return fmt.Errorf("cannot %s %s: %w: %s: %w", deed, m.url, ErrHostKey, m.hostKey(err), err)
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return fmt.Errorf("cannot %s %s: %w", deed, m.url, err)
 	}
 	return fmt.Errorf("cannot %s %s: %w: %w", deed, m.url, ErrUnreachable, err)
+}
+
+// hostKey says what is wrong with the server's key, where it stands and what to
+// compare; empty if err is of another kind. There is no trust on first use.
+func (m *Mirror) hostKey(err error) string {
+	const compare = "compare the server's key with what its administrators say"
+	var revoked *knownhosts.RevokedError
+	var other *knownhosts.KeyError
+	var none *ssh.AlgorithmNegotiationError
+	switch {
+	case errors.As(err, &revoked):
+		return fmt.Sprintf("its key is marked @revoked at %s:%d; fetch no more until it has a new one", revoked.Revoked.Filename, revoked.Revoked.Line)
+	case errors.As(err, &other) && len(other.Want) == 0:
+		return fmt.Sprintf("it is not in %s; %s, then add it there", m.opts.KnownHosts, compare)
+	case errors.As(err, &other):
+		var at []string
+		for _, k := range other.Want {
+			at = append(at, fmt.Sprintf("%s:%d (%s)", k.Filename, k.Line, ssh.FingerprintSHA256(k.Key)))
+		}
+		return fmt.Sprintf("it shows another key than %s has: it was set up anew, or somebody stands in between; %s before you replace that line", strings.Join(at, ", "), compare)
+	case errors.As(err, &none) && none.What == "host key":
+		return fmt.Sprintf("it has no key of a type that %s has of it; %s before you change that line", m.opts.KnownHosts, compare)
+	}
+	return ""
 }
 
 // nearest returns the tags likest to name, at most five, by edit distance.

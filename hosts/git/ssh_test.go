@@ -51,9 +51,36 @@ func TestATagComesOverSSHFromAKnownHostAlone(t *testing.T) {
 	if _, err := open(t, git.Options{URL: url("/nowhere.git"), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile}).Tags(t.Context()); err == nil || errors.Is(err, git.ErrHostKey) || errors.Is(err, git.ErrAuth) {
 		t.Errorf("a repository that is not there gave %v", err)
 	}
+}
+
+func TestAGitServerIsHeldToItsKnownKey(t *testing.T) {
+	u := awkward(t)
+	s := hoststest.NewServer(t)
+	line, err := os.ReadFile(s.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked := filepath.Join(t.TempDir(), "revoked")
+	if err := os.WriteFile(revoked, append(line, []byte("@revoked * "+strings.SplitN(string(line), " ", 2)[1])...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(known string) error {
+		_, err := open(t, git.Options{URL: fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, u.dir), KnownHosts: known, KeyFile: s.KeyFile}).Tag(t.Context(), "v4.5.14")
+		return err
+	}
+	if err := fetch(s.KnownHosts); err != nil {
+		t.Fatal(err)
+	}
+	if err := fetch(revoked); !errors.Is(err, git.ErrHostKey) || !strings.Contains(err.Error(), revoked+":2") {
+		t.Errorf("a revoked key gave %v", err)
+	}
 	s.ChangeHostKey()
-	if _, err := m.Tag(t.Context(), "v4.5.14"); !errors.Is(err, git.ErrHostKey) || !strings.Contains(err.Error(), s.KnownHosts) {
-		t.Errorf("a host whose key has changed gave %v", err)
+	if err := fetch(s.KnownHosts); !errors.Is(err, git.ErrHostKey) || !strings.Contains(err.Error(), s.KnownHosts+":1") {
+		t.Errorf("a changed key gave %v", err)
+	}
+	s.ChangeHostKeyType()
+	if err := fetch(s.KnownHosts); !errors.Is(err, git.ErrHostKey) || !strings.Contains(err.Error(), s.KnownHosts) {
+		t.Errorf("a key of another type gave %v", err)
 	}
 }
 

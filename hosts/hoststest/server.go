@@ -5,7 +5,9 @@ package hoststest
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/pem"
@@ -120,6 +122,24 @@ func (s *Server) ChangeHostKey() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.signer = signer
+}
+
+// ChangeHostKeyType gives it a host key of another type than KnownHosts has.
+func (s *Server) ChangeHostKeyType() {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(s.t, err)
+	signer, err := xssh.NewSignerFromKey(private)
+	must(s.t, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signer = signer
+}
+
+// HostKey is the public key that it shows.
+func (s *Server) HostKey() xssh.PublicKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signer.PublicKey()
 }
 
 // Freeze makes it silent like a frozen host: connections are accepted and take

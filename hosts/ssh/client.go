@@ -106,6 +106,8 @@ func handshakeError(ctx context.Context, o Options, w *wire, err error) error {
 	switch {
 	case errors.Is(err, ErrHostKey):
 		return fmt.Errorf("%s: %w", o.name(), err)
+	case o.otherTypes(err) != nil:
+		return fmt.Errorf("%s: %w", o.name(), o.otherTypes(err))
 	case errors.Is(context.Cause(ctx), errTooLong):
 		said := "it accepted the connection and said nothing"
 		if w.read.Load() > 0 {

@@ -160,23 +160,3 @@ func (o Options) readKey() (ssh.Signer, error) {
 	}
 	return signer, nil
 }
-
-// checkHostKey refuses keys that known_hosts lacks, and says what a person who
-// has compared the key would add.
-func (o Options) checkHostKey(db *knownhosts.HostKeyDB) ssh.HostKeyCallback {
-	known := db.HostKeyCallback()
-	return func(address string, remote net.Addr, key ssh.PublicKey) error {
-		err := known(address, remote, key)
-		switch {
-		case err == nil:
-			return nil
-		case knownhosts.IsHostUnknown(err):
-			return fmt.Errorf("%w: %s is not in %s; it shows %s (%s). Compare that with the host itself, then add this line: %s",
-				ErrHostKey, address, o.KnownHosts[0], key.Type(), ssh.FingerprintSHA256(key), knownhosts.Line([]string{address}, key))
-		case knownhosts.IsHostKeyChanged(err):
-			return fmt.Errorf("%w: %s shows another key than %s has: %s (%s). Either the host was set up anew or somebody stands in between; find out which before you replace its line",
-				ErrHostKey, address, o.KnownHosts[0], key.Type(), ssh.FingerprintSHA256(key))
-		}
-		return fmt.Errorf("%w: %w", ErrHostKey, err)
-	}
-}

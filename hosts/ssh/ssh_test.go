@@ -155,38 +155,6 @@ func TestARefusedKeyIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAChangedHostKeyIsRefused(t *testing.T) {
-	s := hoststest.NewServer(t)
-	s.ChangeHostKey()
-	if _, err := ssh.Dial(t.Context(), options(s)); !errors.Is(err, ssh.ErrHostKey) {
-		t.Errorf("got %v, want ErrHostKey", err)
-	}
-	if len(s.Commands()) > 0 {
-		t.Error("a command ran")
-	}
-}
-
-func TestAnUnknownHostKeyIsRefusedWithTheLineToAdd(t *testing.T) {
-	s := hoststest.NewServer(t)
-	line, err := os.ReadFile(s.KnownHosts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := options(s)
-	o.KnownHosts = []string{filepath.Join(t.TempDir(), "empty")}
-	if err := os.WriteFile(o.KnownHosts[0], nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err = ssh.Dial(t.Context(), o)
-	if !errors.Is(err, ssh.ErrHostKey) || !strings.Contains(err.Error(), strings.TrimSpace(string(line))) {
-		t.Errorf("got %v, want ErrHostKey with the line %q", err, line)
-	}
-	o.KnownHosts = nil
-	if _, err := ssh.Dial(t.Context(), o); !errors.Is(err, ssh.ErrHostKey) {
-		t.Errorf("without known_hosts: got %v, want ErrHostKey", err)
-	}
-}
-
 func TestManyCallersShareOneConnectionAndFewSessions(t *testing.T) {
 	s := hoststest.NewServer(t)
 	o := options(s)
