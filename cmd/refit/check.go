@@ -159,13 +159,20 @@ func (c config) checkHosts(w *wrongs) {
 		if len(h.Roles) == 0 {
 			w.say(at+".roles", "is missing")
 		}
-		for _, r := range h.Roles {
+		for j, r := range h.Roles {
 			if !slices.Contains(allRoles, r) {
 				w.say(at+".roles", "%q is no role; there are %v", r, allRoles)
+			}
+			if slices.Contains(h.Roles[:j], r) {
+				w.say(at+".roles", "%q stands there twice", r)
+				continue // it is one host all the same
 			}
 			count[r] = append(count[r], h.Name)
 		}
 		isWeb, isSidekiq := slices.Contains(h.Roles, hosts.Web), slices.Contains(h.Roles, hosts.Sidekiq)
+		if isWeb && isSidekiq {
+			w.say(at+".roles", "web and sidekiq on one host: both would change releases with one link, and neither could be tried or taken back alone; give each its own host")
+		}
 		switch {
 		case isWeb && h.Web == nil:
 			w.say(at+".web", "is missing: a web host names its ports, such as {port: 3000, streaming: [4000]}")

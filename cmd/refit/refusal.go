@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -25,6 +26,8 @@ func (r refused) Error() string {
 }
 
 // counted counts what is written, to tell whether a command has printed its data.
+// A reader that has gone has had what it wanted: what it does not read is no failure
+// of the command, which ends with its own exit code.
 type counted struct {
 	io.Writer
 	n int64
@@ -32,6 +35,9 @@ type counted struct {
 
 func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.Writer.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		n, err = len(b), nil
+	}
 	c.n += int64(n)
 	return n, err
 }
