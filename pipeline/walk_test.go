@@ -115,6 +115,77 @@ func TestARunKilledTwiceAtAnyTwoMarksEndsAsIfItHadNotBeen(t *testing.T) {
 	t.Logf("%d courses walked", walked)
 }
 
+// A person need not resume a run that was killed: it may be rolled back from wherever
+// it stands, and be killed at any mark of that way too.
+func TestARunKilledAtAnyMarkIsRolledBackAndMayBeKilledThereToo(t *testing.T) {
+	kinds := []fault{beforeWrite, afterWrite, tornWrite, tornInPlace, lostReply}
+	walked, refused := 0, 0
+	for name, s := range scenarios() {
+		if s.unwind {
+			continue // that one is rolled back in the other walks
+		}
+		t.Run(name, func(t *testing.T) {
+			walk := func(at map[int]fault) *world {
+				w := s.world(t)
+				w.disk.at = at
+				if w.rolledBackFrom(t, s) {
+					refused++
+				}
+				walked++
+				if t.Failed() {
+					t.Fatalf("killed at saves %v", at)
+				}
+				return w
+			}
+			for n := 1; n <= s.saves(t); n++ {
+				end := 0
+				for _, f := range kinds {
+					end = max(end, walk(map[int]fault{n: f}).disk.saves)
+				}
+				// The kinds take turns over the pairs, so that the walk stays within seconds.
+				for m := n + 1; m <= end; m++ {
+					walk(map[int]fault{n: kinds[(n+m)%len(kinds)], m: kinds[(n+2*m)%len(kinds)]})
+				}
+			}
+		})
+	}
+	if refused == 0 || refused == walked {
+		t.Errorf("%d of %d courses were past the point of no return", refused, walked)
+	}
+	t.Logf("%d courses walked, %d of them past the point of no return", walked, refused)
+}
+
+// rolledBackFrom lets one process die and takes back what it left, or is refused
+// because a one-way step has begun; then the run goes on to its end.
+func (w *world) rolledBackFrom(t *testing.T, s scenario) (refused bool) {
+	t.Helper()
+	if _, dead := w.live(t.Context(), false); !dead && w.disk.stored == nil {
+		return false // nothing was ever begun
+	}
+	if w.disk.stored == nil {
+		s.play(t, w)
+		return false
+	}
+	j, err := LoadJournal(t.Context(), w.disk, "run-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.OneWay() != "" {
+		res, _ := w.live(t.Context(), true)
+		if res.Status != Refused || !errors.Is(res.Err, ErrOneWay) {
+			t.Errorf("past the point of no return it is %s: %v", res.Status, res.Err)
+		}
+		s.play(t, w)
+		return true
+	}
+	res := w.settle(true)
+	if want := s.want; res.Status != Undone && (want != Refused || res.Status != want) {
+		t.Errorf("ended as %s (%v; %s)", res.Status, res.Err, res.State)
+	}
+	w.agrees(res)
+	return false
+}
+
 func TestAProcessThatDiesInsideAnyDeedIsResumed(t *testing.T) {
 	var points []string
 	for i := range walkSteps {

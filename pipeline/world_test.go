@@ -236,6 +236,7 @@ func (d *disk) Save(_ context.Context, _ string, epoch, seq int64, b []byte) err
 
 // live runs one process until it ends or dies; unwind starts it as "rollback".
 func (w *world) live(ctx context.Context, unwind bool) (res Result, dead bool) {
+	defer w.honest()
 	defer func() {
 		switch r := recover(); r.(type) {
 		case nil:
@@ -261,6 +262,30 @@ func (w *world) live(ctx context.Context, unwind bool) (res Result, dead bool) {
 		return Unwind(ctx, p.plan(), j, Options{}), false
 	}
 	return Execute(ctx, p.plan(), j, Options{}), false
+}
+
+// honest checks what must be true whenever a process has ended, however it did: no
+// step is half way, there, or gone, without the durable journal saying so.
+func (w *world) honest() {
+	w.t.Helper()
+	marks := map[string]Mark{}
+	if b, err := w.disk.Load(w.t.Context(), "run-1"); err == nil {
+		j, err := ParseJournal(b)
+		if err != nil {
+			w.t.Errorf("a process has ended and the journal cannot be read: %v", err)
+			return
+		}
+		marks = j.Marks
+	}
+	for _, n := range w.names {
+		state := marks[n].State
+		switch {
+		case w.applied[n] && (state == Pending || state == Back):
+			w.t.Errorf("the effect of %s is there, and the journal says %q", n, state)
+		case !w.applied[n] && state == Finish:
+			w.t.Errorf("the effect of %s is not there, and the journal says %q", n, state)
+		}
+	}
 }
 
 // settle resumes until the run is over or waits for a person for good.
