@@ -171,7 +171,7 @@ func TestAWebNodeIsTakenBackFromAnyState(t *testing.T) {
 		spoil func(*world)
 		deeds []string
 	}{
-		"it was never touched":   {func(*world) {}, nil},
+		"it was never touched":   {func(*world) {}, []string{"both: 10.77.0.21 up"}}, // its proxies are asked once more
 		"it was drained only":    {func(w *world) { w.down["sulu"]["10.77.0.21"] = true }, []string{"both: 10.77.0.21 up"}},
 		"it was stopped":         {func(w *world) { w.runs["kirk"] = "" }, back},
 		"it was switched":        {func(w *world) { w.runs["kirk"], w.live["kirk"] = "", "v4.5.15" }, back},

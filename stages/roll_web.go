@@ -103,7 +103,8 @@ func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 	old := s.f.From.Version.String()
 	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.Answers(ctx, s.n) == nil {
 		say("%s serves %s: nothing to take back", s.n.Name, old)
-		return nil
+		// A refit that was killed may have left a proxy's file written and not loaded.
+		return s.giveBack(ctx, say)
 	}
 	// A peer that was rolled before this node and does not serve on the new release
 	// would forbid to take this one out: it is brought back first.
@@ -145,8 +146,8 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 	if err := pipeline.Await(ctx, g, say); err != nil {
 		return s.d.why(ctx, s.n, began, err)
 	}
-	if err := nginx.Undrain(ctx, s.d.proxyAgents(), s.d.drainOf(s.n), func(line string) { say("%s", line) }); err != nil {
-		return fmt.Errorf("cannot put %s back into rotation: %w", s.n.Name, err)
+	if err := s.giveBack(ctx, say); err != nil {
+		return err
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "serving", Release: release})
 	if back {
@@ -159,6 +160,15 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 		return s.d.runsOnly(ctx, s.n, release)
 	}, say); err != nil {
 		return s.d.why(ctx, s.n, began, err)
+	}
+	return nil
+}
+
+// giveBack puts the node into rotation on every proxy. A proxy that has it there
+// already, and has loaded that, is not reloaded.
+func (s rollWeb) giveBack(ctx context.Context, say pipeline.Say) error {
+	if err := nginx.Undrain(ctx, s.d.proxyAgents(), s.d.drainOf(s.n), func(line string) { say("%s", line) }); err != nil {
+		return fmt.Errorf("cannot put %s back into rotation: %w", s.n.Name, err)
 	}
 	return nil
 }
