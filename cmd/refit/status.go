@@ -67,7 +67,7 @@ type runStatus struct {
 }
 
 func (x *session) status(ctx context.Context) status {
-	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet, Hosts: x.standing(ctx), Next: "nothing: no run was left half way"}
+	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet, Hosts: x.standing(ctx)}
 	lease, err := x.keeper.Show(ctx)
 	if err != nil {
 		st.KeeperError = err.Error()
@@ -83,15 +83,33 @@ func (x *session) status(ctx context.Context) status {
 	case j != nil:
 		st.Run = &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
 	}
-	switch {
-	case lease.Held:
-		st.Next = "wait for the run at work, or `refit unlock` if its holder is dead"
-	case j != nil && !j.Finished():
-		if st.Next = j.Next; st.Next == "" {
-			st.Next = "`refit resume` to go on, or `refit rollback` to go back"
-		}
-	}
+	succeeds := x.keeper.Succeeds(lease)
+	st.Next = nextOf(lease, succeeds, j)
 	return st
+}
+
+// nextOf is the next thing to do. succeeds: the lease's holder works no more, and the
+// next command takes it over by itself.
+func nextOf(l keeper.Lease, succeeds bool, j *pipeline.Journal) string {
+	var next, dead string
+	if succeeds {
+		dead = fmt.Sprintf("%s, who holds the lease, works no more: ", l.Holder)
+	}
+	switch {
+	case l.Held && !succeeds:
+		return "wait for the run at work, or `refit unlock` if its holder is dead"
+	case j == nil || j.Finished():
+		next = "nothing: no run was left half way"
+	case j.Next != "":
+		next = j.Next
+	case j.OneWay() != "":
+		next = "`refit resume` to go on; there is no way back any more"
+	case j.Direction == pipeline.Backward:
+		next = "`refit resume` to end going back"
+	default:
+		next = "`refit resume` to go on, or `refit rollback` to go back"
+	}
+	return dead + next
 }
 
 // nextWithout is the next thing to do where the keeper's files cannot be read.

@@ -101,6 +101,12 @@ func (k *Keeper) Show(ctx context.Context) (Lease, error) {
 	return *a.Lease, nil
 }
 
+// Succeeds tells whether Acquire would take the lease from its holder as it was
+// shown: it lived on for its whole second life, or its holder is proven dead.
+func (k *Keeper) Succeeds(l Lease) bool {
+	return l.Held && (l.over() || l.Holder.dead(k.Me))
+}
+
 // Take frees the lease from its holder: the epoch rises, so that the old holder
 // can neither save nor, once the next holder has raised the fences, change a host.
 // It refuses with ErrStale when the lease is no longer the one that was shown.

@@ -29,6 +29,8 @@ func TestAHolderProvenDeadIsSucceededAndAFrozenOneIsNot(t *testing.T) {
 	var held *HeldError
 	if _, _, err := after.Acquire(t.Context(), "resume"); !errors.As(err, &held) {
 		t.Errorf("the holder lives: %v", err)
+	} else if after.Succeeds(held.Lease) {
+		t.Error("a holder that lives counts as dead")
 	}
 	elsewhere := me
 	elsewhere.Machine = "another machine"
@@ -38,7 +40,14 @@ func TestAHolderProvenDeadIsSucceededAndAFrozenOneIsNot(t *testing.T) {
 	if err := sleeper.Wait(); err == nil {
 		t.Fatal("killed and without an error")
 	}
+	left, err := after.Show(t.Context())
+	if err != nil || !after.Succeeds(left) {
+		t.Errorf("the holder is dead, and the lease counts as held by somebody who works: %+v %v", left, err)
+	}
 	after.Me = elsewhere
+	if after.Succeeds(left) {
+		t.Error("from another machine the holder counts as dead")
+	}
 	if _, _, err := after.Acquire(t.Context(), "resume"); !errors.As(err, &held) {
 		t.Errorf("from another machine nothing is proven: %v", err)
 	}

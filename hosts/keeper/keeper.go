@@ -106,6 +106,9 @@ func (l Lease) Age() time.Duration { return l.Now.Sub(l.Beat) }
 // Expired tells that the lease is held but was not renewed for its whole life.
 func (l Lease) Expired() bool { return l.Held && l.Age() > l.TTL }
 
+// over tells that the lease is anybody's: it was not renewed for twice its life.
+func (l Lease) over() bool { return l.Age() > 2*l.TTL }
+
 // HeldError tells that somebody else holds the lease.
 type HeldError struct {
 	// Keeper is the keeper's host.

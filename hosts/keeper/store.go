@@ -116,7 +116,7 @@ func (s *store) acquire(ctx context.Context, in acquireIn) (l Lease, err error) 
 		// A second call of the same process: the answer to the first was lost.
 		again := old.Held && old.Holder.Token == in.Holder.Token
 		dead := in.Dead != 0 && in.Dead == old.Epoch
-		if old.Held && !again && !dead && old.Age() <= 2*old.TTL {
+		if old.Held && !again && !dead && !old.over() {
 			return &HeldError{Lease: old}
 		}
 		l = Lease{
