@@ -77,15 +77,29 @@ func (k *Keeper) Acquire(ctx context.Context, why string) (int64, time.Duration,
 	return a.Lease.Epoch, a.Lease.TTL, nil
 }
 
+// Busy returns a *HeldError if somebody else holds the lease, so that Acquire would
+// be refused now. Asked before a survey it spares the wait, and the wrong advice
+// that a run at work looks like one left half way.
+func (k *Keeper) Busy(ctx context.Context) error {
+	l, err := k.Show(ctx)
+	if err != nil {
+		return err
+	}
+	if !l.Held || l.Age() > 2*l.TTL || l.Holder.dead(k.Me) {
+		return nil
+	}
+	return &HeldError{Keeper: k.Name, Lease: l}
+}
+
 // Renew makes the lease live on. It is tried once; the caller tries again.
 func (k *Keeper) Renew(ctx context.Context, step string) (taken bool, err error) {
-	a, err := k.ask(ctx, "lease.renew", renewIn{Epoch: k.Epoch(), Step: step}, once)
+	a, err := k.ask(ctx, "lease.renew", renewIn{Epoch: k.Epoch(), Token: k.Me.Token, Step: step}, once)
 	return a.Taken, err
 }
 
 // Release gives the lease back, if it is still this one.
 func (k *Keeper) Release(ctx context.Context) error {
-	_, err := k.ask(ctx, "lease.release", renewIn{Epoch: k.Epoch()}, few)
+	_, err := k.ask(ctx, "lease.release", renewIn{Epoch: k.Epoch(), Token: k.Me.Token}, few)
 	if err == nil {
 		k.epoch.Store(0)
 	}
@@ -135,7 +149,7 @@ func (k *Keeper) Load(ctx context.Context, id string) ([]byte, error) {
 // Save stores a journal. While the keeper does not answer it is tried again, for
 // Patience or until ctx ends; a keeper that refuses ends it at once.
 func (k *Keeper) Save(ctx context.Context, id string, epoch, seq int64, b []byte) error {
-	_, err := k.ask(ctx, "shelf.save", saveIn{ID: id, Epoch: epoch, Seq: seq, Bytes: b}, patient)
+	_, err := k.ask(ctx, "shelf.save", saveIn{ID: id, Epoch: epoch, Token: k.Me.Token, Seq: seq, Bytes: b}, patient)
 	return err
 }
 

@@ -167,21 +167,3 @@ func typed(err error) error {
 	}
 	return err
 }
-
-// exclusive takes the flock on a file and returns what gives it back. The kernel
-// gives it back too when the process dies.
-func exclusive(path string) (func() error, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock %s: %w", path, typed(err))
-	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err == nil {
-			return f.Close, nil
-		}
-		if !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", path, err), f.Close())
-		}
-	}
-}

@@ -20,7 +20,10 @@ func Me(command string) (Holder, error) {
 		return Holder{}, fmt.Errorf("cannot tell this machine's name: %w", err)
 	}
 	h := Holder{Host: host, PID: os.Getpid(), Command: command, Machine: machine(), Token: rand.Text()}
-	h.Started, _ = started(h.PID)
+	h.Started, _, err = stat(h.PID)
+	if err != nil {
+		h.Started = "" // everywhere but on Linux
+	}
 	if u, err := user.Current(); err == nil {
 		h.User = u.Username
 	} else {
@@ -42,20 +45,19 @@ func machine() string {
 	return string(bytes.TrimSpace(boot)) + " " + pids
 }
 
-// started reads when a process began and whether it has ended but not yet been
-// reaped; "" if that cannot be read. Fields 3 and 22 of proc_pid_stat(5); the
+// stat reads when a process began and its state ("R", "T" for frozen, "Z" for one
+// that has ended but was not yet reaped): fields 3 and 22 of proc_pid_stat(5); the
 // second field, the name, may hold spaces and brackets.
-func started(pid int) (start string, zombie bool) {
+func stat(pid int) (start, state string, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", false
+		return "", "", err
 	}
-	_, rest, found := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	if !found || len(fields) < 20 {
-		return "", false
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return "", "", fmt.Errorf("cannot read the state of process %d: %q", pid, b)
 	}
-	return fields[19], fields[0] == "Z" || fields[0] == "X"
+	return fields[19], fields[0], nil
 }
 
 // dead tells that the holder's process is proven to be no more: it was one of
@@ -68,6 +70,6 @@ func (h Holder) dead(me Holder) bool {
 	if err := syscall.Kill(h.PID, 0); errors.Is(err, syscall.ESRCH) {
 		return true
 	}
-	start, zombie := started(h.PID)
-	return start != "" && (zombie || h.Started != "" && start != h.Started)
+	start, state, err := stat(h.PID)
+	return err == nil && (state == "Z" || state == "X" || h.Started != "" && start != h.Started)
 }

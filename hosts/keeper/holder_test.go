@@ -20,7 +20,9 @@ func TestAHolderProvenDeadIsSucceededAndAFrozenOneIsNot(t *testing.T) {
 	}
 	old := me
 	old.PID, old.Token, old.User = sleeper.Process.Pid, "another", "ana"
-	old.Started, _ = started(old.PID)
+	if old.Started, _, err = stat(old.PID); err != nil {
+		t.Fatal(err)
+	}
 	s, _ := testStore(t)
 	before, after := person(s, "ana"), person(s, "bob")
 	before.Me, after.Me = old, me

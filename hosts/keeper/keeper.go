@@ -109,6 +109,12 @@ func (l Lease) Expired() bool { return l.Held && l.Age() > l.TTL }
 // over tells that the lease is anybody's: it was not renewed for twice its life.
 func (l Lease) over() bool { return l.Age() > 2*l.TTL }
 
+// heldBy tells whether a process holds the lease under an epoch. The epoch alone
+// would not do: a keeper that was put back to an older file may give one twice.
+func (l Lease) heldBy(epoch int64, token string) bool {
+	return l.Held && l.Epoch == epoch && l.Holder.Token == token
+}
+
 // HeldError tells that somebody else holds the lease.
 type HeldError struct {
 	// Keeper is the keeper's host.

@@ -16,11 +16,11 @@ type store struct {
 	dir  string
 	fs   FS
 	now  func() time.Time
-	lock func(path string) (func() error, error)
+	lock func(ctx context.Context, path string) (func() error, error)
 }
 
 func newStore(dir string) *store {
-	return &store{dir: dir, fs: Disk{}, now: time.Now, lock: exclusive}
+	return &store{dir: dir, fs: Disk{}, now: time.Now, lock: exclusive(lockLimit)}
 }
 
 type acquireIn struct {
@@ -36,6 +36,7 @@ type acquireIn struct {
 
 type renewIn struct {
 	Epoch int64  `json:"epoch"`
+	Token string `json:"token"`
 	Step  string `json:"step"`
 }
 
@@ -52,6 +53,7 @@ type takeIn struct {
 type saveIn struct {
 	ID    string `json:"id"`
 	Epoch int64  `json:"epoch"`
+	Token string `json:"token"`
 	Seq   int64  `json:"seq"`
 	Bytes []byte `json:"bytes"`
 }
@@ -61,11 +63,11 @@ func (s *store) shelf() *Dir {
 }
 
 // locked runs f under the folder's lock.
-func (s *store) locked(f func() error) error {
+func (s *store) locked(ctx context.Context, f func() error) error {
 	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make %s: %w", s.dir, typed(err))
 	}
-	unlock, err := s.lock(filepath.Join(s.dir, "lease.lock"))
+	unlock, err := s.lock(ctx, filepath.Join(s.dir, "lease.lock"))
 	if err != nil {
 		return err
 	}
@@ -108,7 +110,7 @@ func (s *store) put(l Lease) error {
 }
 
 func (s *store) acquire(ctx context.Context, in acquireIn) (l Lease, err error) {
-	err = s.locked(func() error {
+	err = s.locked(ctx, func() error {
 		old, err := s.lease(ctx)
 		if err != nil {
 			return err
@@ -130,12 +132,12 @@ func (s *store) acquire(ctx context.Context, in acquireIn) (l Lease, err error) 
 
 // renew tells whether the lease was taken by somebody else.
 func (s *store) renew(ctx context.Context, in renewIn) (taken bool, err error) {
-	err = s.locked(func() error {
+	err = s.locked(ctx, func() error {
 		l, err := s.lease(ctx)
 		if err != nil {
 			return err
 		}
-		if !l.Held || l.Epoch != in.Epoch {
+		if !l.heldBy(in.Epoch, in.Token) {
 			taken = true
 			return nil
 		}
@@ -146,9 +148,9 @@ func (s *store) renew(ctx context.Context, in renewIn) (taken bool, err error) {
 }
 
 func (s *store) release(ctx context.Context, in renewIn) error {
-	return s.locked(func() error {
+	return s.locked(ctx, func() error {
 		l, err := s.lease(ctx)
-		if err != nil || !l.Held || l.Epoch != in.Epoch {
+		if err != nil || !l.heldBy(in.Epoch, in.Token) {
 			return err
 		}
 		l.Held = false
@@ -159,7 +161,7 @@ func (s *store) release(ctx context.Context, in renewIn) error {
 // take frees the lease from its holder and raises the epoch, if it is still the
 // one that the person was shown.
 func (s *store) take(ctx context.Context, in takeIn) (l Lease, err error) {
-	err = s.locked(func() error {
+	err = s.locked(ctx, func() error {
 		old, err := s.lease(ctx)
 		if in.Repair && errors.Is(err, ErrDamaged) {
 			old, err = s.ruin(ctx)
@@ -195,12 +197,12 @@ func (s *store) ruin(ctx context.Context) (Lease, error) {
 
 // save stores a journal for the holder of the lease and nobody else.
 func (s *store) save(ctx context.Context, in saveIn) error {
-	return s.locked(func() error {
+	return s.locked(ctx, func() error {
 		l, err := s.lease(ctx)
 		if err != nil {
 			return err
 		}
-		if !l.Held || l.Epoch != in.Epoch {
+		if !l.heldBy(in.Epoch, in.Token) {
 			return fmt.Errorf("the save under epoch %d is %w: the lease has epoch %d%s", in.Epoch, ErrStale, l.Epoch, heldBy(l))
 		}
 		return s.shelf().Save(ctx, in.ID, in.Epoch, in.Seq, in.Bytes)

@@ -218,6 +218,19 @@ func TestAStaleEpochIsRefused(t *testing.T) {
 	}
 }
 
+func TestAnEpochThatWasGivenTwiceIsHisWhoRaisedItFirst(t *testing.T) {
+	h := newReadyHost(t)
+	for range 2 { // an answer may have been lost
+		if _, err := h.FenceRaise(t.Context(), node.RaiseIn{Epoch: 5, Holder: "anna@desk"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := h.FenceRaise(t.Context(), node.RaiseIn{Epoch: 5, Holder: "ben@laptop", Kill: true})
+	if !errors.Is(err, node.ErrFenced) || !strings.Contains(err.Error(), "anna@desk") {
+		t.Errorf("got %v, want ErrFenced that names who has it", err)
+	}
+}
+
 func TestRaisingTheFenceWaitsForAVerbAndNamesIt(t *testing.T) {
 	h := newReadyHost(t)
 	file := filepath.Join(h.dir, "file")

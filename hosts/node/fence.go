@@ -134,8 +134,15 @@ func (m Machine) fenceRaise(ctx context.Context, in RaiseIn, _ io.Reader, say fu
 	if in.Epoch < now.Epoch {
 		return now, lowEpoch(in, now)
 	}
+	in.Holder = strings.ReplaceAll(in.Holder, "\n", " ")
 	if in.Epoch == now.Epoch {
-		return now, nil // verbs of this epoch may be at work; nothing is to be waited for
+		// Verbs of this epoch may be at work; nothing is to be waited for. A keeper that
+		// was put back to an older file may give one epoch twice: who raised it first
+		// has it.
+		if in.Holder != now.Holder {
+			return now, lowEpoch(in, now)
+		}
+		return now, nil
 	}
 	if in.Wait == 0 {
 		in.Wait = 20 * time.Second
@@ -154,10 +161,13 @@ func (m Machine) fenceRaise(ctx context.Context, in RaiseIn, _ io.Reader, say fu
 	if now, err = m.readFence(); err != nil {
 		return Fence{}, err
 	}
-	if in.Epoch < now.Epoch {
+	if in.Epoch < now.Epoch || in.Epoch == now.Epoch && in.Holder != now.Holder {
 		return now, lowEpoch(in, now)
 	}
-	next := Fence{Epoch: in.Epoch, Holder: strings.ReplaceAll(in.Holder, "\n", " "), Raised: time.Now().UTC().Truncate(time.Second), Killed: killed}
+	if len(killed) > 0 {
+		m.calm(ctx, in.Wait, say)
+	}
+	next := Fence{Epoch: in.Epoch, Holder: in.Holder, Raised: time.Now().UTC().Truncate(time.Second), Killed: killed}
 	text := fmt.Sprintf("%d\n%s\n%s\n", next.Epoch, next.Holder, next.Raised.Format(time.RFC3339))
 	if err := writeFile(m.state("fence"), []byte(text), 0o644); err != nil {
 		return now, fmt.Errorf("cannot raise the fence: %w", err)
@@ -209,6 +219,33 @@ func (m Machine) lockFence(ctx context.Context, in RaiseIn, say func(string)) (*
 		return nil, nil, Failf(CodeInUse, "cannot raise the fence to %d: it is still held after ending %s", in.Epoch, who)
 	}
 	return lock, stale, err
+}
+
+// calm waits, at most so long, until systemd has done what verbs that were ended had
+// asked it for: a stop that is on its way is no longer a verb's, and it would
+// overtake what the next holder sees.
+func (m Machine) calm(ctx context.Context, wait time.Duration, say func(string)) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	t := time.NewTicker(5 * lockPoll)
+	defer t.Stop()
+	for {
+		out, err := m.exec(ctx, "systemctl", "list-jobs", "--no-legend", "--plain")
+		jobs := strings.TrimSpace(string(out))
+		if ctx.Err() == nil && err != nil {
+			say("cannot ask systemd what it still does: " + err.Error())
+			return
+		}
+		if err == nil && jobs == "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			say("systemd is still at work on what was asked before: " + strings.Join(strings.Fields(jobs), " "))
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // writeFile writes a file whole and durably: under a temporary name, flushed,
