@@ -62,6 +62,9 @@ func (r *running) steady(ctx context.Context, check, do func(context.Context, Sa
 	for {
 		began := r.o.Clock.Now()
 		err := do(ctx, r.say)
+		if err != nil && r.held != nil {
+			r.held.confirm(ctx)
+		}
 		if err == nil || r.o.Ground == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrStopped) || ended(ctx) != nil || r.journalErr() != nil {
 			return err
 		}

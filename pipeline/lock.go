@@ -51,6 +51,7 @@ type Held struct {
 	mu     sync.Mutex
 	step   string
 	lost   chan struct{}
+	losing sync.Once
 	err    error
 	cancel context.CancelCauseFunc
 	quit   context.CancelFunc
@@ -182,14 +183,33 @@ func (h *Held) renew(ctx context.Context, left time.Duration) (bool, error) {
 	return h.lock.Renew(ctx, step)
 }
 
-func (h *Held) lose(err, last error) {
-	if last != nil {
-		err = fmt.Errorf("%w: %w", err, last)
+// confirmLimit is how long confirm waits for the lease's keeper.
+const confirmLimit = 10 * time.Second
+
+// confirm asks at once whether the lease is still this one's. Whoever took it makes
+// hosts refuse what is asked of them and the shelf refuse the journal, and both may
+// be met before the next renewal. A keeper that does not answer proves nothing.
+func (h *Held) confirm(ctx context.Context) {
+	select {
+	case <-h.lost:
+		return
+	default:
 	}
-	h.err = err
-	close(h.lost)
-	h.cancel(err)
-	h.tell(Event{Kind: LockLost, Text: "the lease is lost, stopping where it stands", Err: err.Error()})
+	if taken, err := h.renew(context.WithoutCancel(ctx), confirmLimit); taken {
+		h.lose(fmt.Errorf("%w: somebody else took it", ErrLockLost), err)
+	}
+}
+
+func (h *Held) lose(err, last error) {
+	h.losing.Do(func() {
+		if last != nil {
+			err = fmt.Errorf("%w: %w", err, last)
+		}
+		h.err = err
+		close(h.lost)
+		h.cancel(err)
+		h.tell(Event{Kind: LockLost, Text: "the lease is lost, stopping where it stands", Err: err.Error()})
+	})
 }
 
 func (h *Held) tell(e Event) {

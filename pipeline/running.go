@@ -114,6 +114,9 @@ func (r *running) save(ctx context.Context) error {
 	}
 	if err := r.j.save(ctx, r.p.Facts); err != nil {
 		r.broken = err
+		if r.held != nil {
+			r.held.confirm(ctx)
+		}
 		return err
 	}
 	return nil

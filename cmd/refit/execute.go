@@ -66,6 +66,9 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	if err == nil {
 		err = x.raiseFences(held.Context, x.keeper.Me.String()+", run "+e.plan.ID)
 	}
+	if moved := x.unmoved(held.Context); moved != nil && err == nil {
+		return pipeline.Result{}, errors.Join(moved, release(ctx, held))
+	}
 	if end := interrupted(ctx); end != nil {
 		return pipeline.Result{}, errors.Join(end, release(ctx, held))
 	}
@@ -111,7 +114,6 @@ func lockError(ctx context.Context, err error) error {
 
 // observers chooses how the run is shown: live on a terminal, in lines elsewhere.
 func (x *session) observers(ctx context.Context, s streams, e execution) (pipeline.Observer, func() error, error) {
-	none := func() error { return nil }
 	if f, ok := s.err.(*os.File); ok && isTerminal(f) && os.Getenv("CI") == "" {
 		var steps []string
 		for _, step := range e.plan.Steps {
@@ -124,9 +126,11 @@ func (x *session) observers(ctx context.Context, s streams, e execution) (pipeli
 		if err != nil {
 			return nil, nil, err
 		}
-		return pipeline.Watch(t), t.Close, nil
+		aside := report.NewAside(t)
+		return pipeline.Watch(aside), func() error { aside.Close(sayLimit); return t.Close() }, nil
 	}
-	return pipeline.Watch(report.NewLines(s.err, report.LinesOptions{})), none, nil
+	aside := report.NewAside(report.NewLines(s.err, report.LinesOptions{}))
+	return pipeline.Watch(aside), func() error { aside.Close(sayLimit); return nil }, nil
 }
 
 // standing asks every host of the application where it stands.
@@ -189,16 +193,18 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 	// A run that was aborted is reported all the same.
 	hosts := x.standing(context.WithoutCancel(ctx))
 	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes(e, res)})
+	var printed error
 	if e.json {
-		if err := r.JSON(s.out); err != nil {
-			return err
-		}
+		printed = r.JSON(s.out)
 	}
-	if err := r.Text(s.err); err != nil {
-		return err
-	}
+	// Where the terminal is gone there is nobody to tell that it is; how the run ended
+	// does not change by that.
+	told := r.Text(s.err)
 	if code == exitDone {
-		return nil
+		return printed
+	}
+	if told != nil || printed != nil {
+		return exitWith(code, errors.Join(told, printed))
 	}
 	return exitWith(code, silent{})
 }

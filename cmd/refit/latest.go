@@ -18,7 +18,46 @@ func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
 	if errors.Is(err, errUnread) {
 		return nil, x.withoutKeeper(ctx, err)
 	}
+	if err == nil {
+		x.seen = &seen{}
+		if j != nil {
+			*x.seen = seen{j.ID, j.Seq}
+		}
+	}
 	return j, err
+}
+
+// seen is the newest run as this session has seen it: what it decided by.
+type seen struct {
+	run string
+	seq int64
+}
+
+// unmoved refuses to go on, under the lease, by what was seen before it was taken:
+// between the two another operator may have begun a run, or gone on with one.
+func (x *session) unmoved(ctx context.Context) error {
+	if x.seen == nil {
+		return nil
+	}
+	was := *x.seen
+	if _, err := x.latest(ctx); err != nil {
+		return err
+	}
+	if *x.seen != was {
+		return refuse("another operator was at work while you looked: run %s has gone on since. See `refit status`, then decide again; nothing was touched", x.seen.run)
+	}
+	return nil
+}
+
+// idle refuses while somebody else holds the lease, before anything is looked at: a
+// run at work looks like one that was left half way. A lease that cannot be read
+// here is a matter of what follows.
+func (x *session) idle(ctx context.Context) error {
+	err := x.keeper.Busy(ctx)
+	if _, held := errors.AsType[*keeper.HeldError](err); held {
+		return lockError(ctx, err)
+	}
+	return nil
 }
 
 // errUnread tells that a shelf could not be asked for its journals.

@@ -26,6 +26,9 @@ func placeCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
+			if err := x.idle(look); err != nil {
+				return err
+			}
 			version, err := builds.ParseVersion(c.String("to"))
 			if err != nil {
 				return exitWith(exitUsage, fmt.Errorf("--to %w", err))

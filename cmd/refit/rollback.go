@@ -27,6 +27,9 @@ func rollbackCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
+			if err := x.idle(look); err != nil {
+				return err
+			}
 			j, err := x.latest(look)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 var (
@@ -20,16 +21,26 @@ var (
 
 // trap turns signals into what an admin means by them: the first Ctrl-C or
 // SIGTERM closes stop (go on to the next safe point), the second cancels the
-// context (abort at once). A closed terminal counts as the first.
+// context (abort at once). A closed terminal counts as the first. What is said of
+// it is said from beside: a terminal that takes no more must not keep a second
+// Ctrl-C from being heard.
 func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct{}, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := make(chan struct{})
 	sig := make(chan os.Signal, 2)
 	signal.Notify(sig, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	done, ended := make(chan struct{}), make(chan struct{})
+	words, said := make(chan string, 2), make(chan struct{})
+	go func() {
+		defer close(said)
+		for text := range words {
+			say(text)
+		}
+	}()
 	go func() {
 		defer close(ended)
-		stopped := false
+		defer close(words)
+		stopped, aborted := false, false
 		for {
 			select {
 			case <-done:
@@ -39,15 +50,34 @@ func trap(ctx context.Context, say func(string)) (context.Context, <-chan struct
 				case !stopped:
 					stopped = true
 					close(stop)
-					say("stopping at the next safe point; once more to abort at once")
-				case s != syscall.SIGHUP:
-					say("aborting")
+					words <- "stopping at the next safe point; once more to abort at once"
+				case s != syscall.SIGHUP && !aborted:
+					aborted = true
 					cancel(errAborted)
+					words <- "aborting"
 				}
 			}
 		}
 	}()
-	return ctx, stop, func() { signal.Stop(sig); close(done); <-ended; cancel(nil) }
+	return ctx, stop, func() {
+		signal.Stop(sig)
+		close(done)
+		<-ended
+		cancel(nil)
+		wait(said, sayLimit)
+	}
+}
+
+// sayLimit is how long a terminal may take for the last words.
+const sayLimit = 2 * time.Second
+
+func wait(done <-chan struct{}, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
 }
 
 // untouched is the context of what comes before the first change: the survey, the

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/pipeline/report"
@@ -68,6 +71,7 @@ type runStatus struct {
 
 func (x *session) status(ctx context.Context) status {
 	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet, Hosts: x.standing(ctx)}
+	x.rotation(ctx, st.Hosts)
 	lease, err := x.keeper.Show(ctx)
 	if err != nil {
 		st.KeeperError = err.Error()
@@ -85,6 +89,9 @@ func (x *session) status(ctx context.Context) status {
 	}
 	succeeds := x.keeper.Succeeds(lease)
 	st.Next = nextOf(lease, succeeds, j)
+	if (j == nil || j.Finished()) && slices.ContainsFunc(st.Hosts, func(h report.HostRow) bool { return strings.Contains(h.State, outOfRotation) }) {
+		st.Next += "; but a node is out of rotation: `refit doctor --fix` puts it back"
+	}
 	return st
 }
 
@@ -110,6 +117,23 @@ func nextOf(l keeper.Lease, succeeds bool, j *pipeline.Journal) string {
 		next = "`refit resume` to go on, or `refit rollback` to go back"
 	}
 	return dead + next
+}
+
+const outOfRotation = "out of rotation on "
+
+// rotation says of each web node where it is out of rotation.
+func (x *session) rotation(ctx context.Context, rows []report.HostRow) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for i, row := range rows {
+		n, ok := x.deps.Fleet.Named(row.Name)
+		if !ok || !n.Has(hosts.Web) {
+			continue
+		}
+		if on := x.drainedOn(ctx, n); on != "" {
+			rows[i].State += ", " + outOfRotation + on
+		}
+	}
 }
 
 // nextWithout is the next thing to do where the keeper's files cannot be read.

@@ -56,10 +56,17 @@ func unlockCommand(s streams) *cli.Command {
 			if err := interrupted(look); err != nil {
 				return err
 			}
-			if _, err := x.keeper.Take(ctx, keeper.Evidence{Epoch: lease.Epoch, Repair: damaged}); err != nil {
+			taken, err := x.keeper.Take(ctx, keeper.Evidence{Epoch: lease.Epoch, Repair: damaged})
+			if err != nil {
 				return lockError(ctx, err)
 			}
 			out.Taken = true
+			// The old holder may only be frozen: from here on no host listens to it. One that
+			// cannot be reached now is fenced by the next run, which refuses to begin without it.
+			if err := x.raiseFencesFor(ctx, taken.Epoch, x.keeper.Me.String()+", unlock"); err != nil {
+				out.Unfenced = err.Error()
+				s.progress()("not every host could be told; the next run does it first: %v", err)
+			}
 			out.Did = "the lease is free; `refit status` shows what was left, `refit resume` or `refit rollback` goes on"
 			return out.print(s.out, c.Bool("json"))
 		},
@@ -73,8 +80,10 @@ type unlocked struct {
 	Lease   *keeper.Lease `json:"lease,omitempty"`
 	Damaged string        `json:"damaged,omitempty"`
 	// Taken: the lease was taken from its holder.
-	Taken bool   `json:"taken"`
-	Did   string `json:"did"`
+	Taken bool `json:"taken"`
+	// Unfenced says which hosts could not be told of it.
+	Unfenced string `json:"unfenced,omitempty"`
+	Did      string `json:"did"`
 }
 
 func (u unlocked) print(w io.Writer, asJSON bool) error {

@@ -26,6 +26,9 @@ func upgradeCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
+			if err := x.idle(look); err != nil {
+				return err
+			}
 			if err := x.noneLeft(look); err != nil {
 				return err
 			}

@@ -37,6 +37,8 @@ type session struct {
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	say    func(format string, args ...any)
+	// seen is the newest run when it was last looked at; nil before that.
+	seen *seen
 }
 
 // newRun makes the ID of a run: when it began, and something that no other has.
@@ -179,13 +181,18 @@ func (x *session) highestFence(ctx context.Context) (int64, error) {
 	return highest, err
 }
 
+// raiseFencesFor is raiseFences for an epoch that is not this session's.
+func (x *session) raiseFencesFor(ctx context.Context, epoch int64, holder string) error {
+	return x.everywhere(func(n stages.Node) error {
+		_, err := n.Agent.FenceRaise(ctx, node.RaiseIn{Epoch: epoch, Holder: holder, Kill: true})
+		return err
+	})
+}
+
 // raiseFences makes every host refuse what an earlier holder of the lease may
 // still try. A host that cannot be reached refuses the run.
 func (x *session) raiseFences(ctx context.Context, holder string) error {
-	return x.everywhere(func(n stages.Node) error {
-		_, err := n.Agent.FenceRaise(ctx, node.RaiseIn{Epoch: x.keeper.Epoch(), Holder: holder, Kill: true})
-		return err
-	})
+	return x.raiseFencesFor(ctx, x.keeper.Epoch(), holder)
 }
 
 // everywhere asks all hosts at once and joins their errors.

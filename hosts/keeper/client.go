@@ -81,11 +81,12 @@ func (k *Keeper) Acquire(ctx context.Context, why string) (int64, time.Duration,
 // be refused now. Asked before a survey it spares the wait, and the wrong advice
 // that a run at work looks like one left half way.
 func (k *Keeper) Busy(ctx context.Context) error {
-	l, err := k.Show(ctx)
-	if err != nil {
+	a, err := k.ask(ctx, "lease.show", nil, once)
+	if err != nil || a.Lease == nil {
 		return err
 	}
-	if !l.Held || l.Age() > 2*l.TTL || l.Holder.dead(k.Me) {
+	l := *a.Lease
+	if !l.Held || k.Succeeds(l) {
 		return nil
 	}
 	return &HeldError{Keeper: k.Name, Lease: l}

@@ -52,13 +52,19 @@ func (m Machine) sweepAll(ctx context.Context, in SweepIn) (SweepOut, error) {
 
 // sweepFiles finds files and directories under refit's temporary names.
 func (m Machine) sweepFiles(in SweepIn, working bool, out *SweepOut) error {
-	for _, place := range []struct{ dir, kind string }{
-		{releasesDir(in.Home), "placing"},
-		{home(in.Home), "file"},
-		{m.state(), "file"},
-		{m.state("bin"), "file"},
+	for _, place := range []struct{ pattern, kind string }{
+		{filepath.Join(releasesDir(in.Home), tempPrefix+"*"), "placing"},
+		// An unfinished build under its temporary name, see package builds.
+		{filepath.Join(releasesDir(in.Home), ".refit-build-*"), "build"},
+		{filepath.Join(home(in.Home), tempPrefix+"*"), "file"},
+		{m.state(tempPrefix + "*"), "file"},
+		{m.state("bin", tempPrefix+"*"), "file"},
+		{m.state("holders", tempPrefix+"*"), "file"},
+		{m.state("jobs", "*", tempPrefix+"*"), "file"},
+		// The keeper's, see package keeper. The lease's is written over by the next.
+		{m.state("keeper", "journal", "*.tmp"), "file"},
 	} {
-		paths, err := filepath.Glob(filepath.Join(place.dir, tempPrefix+"*"))
+		paths, err := filepath.Glob(place.pattern)
 		if err != nil {
 			return err
 		}
