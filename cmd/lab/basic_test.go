@@ -63,11 +63,7 @@ func TestLabAPatchReleaseIsRolledUnnoticedAndBackAgain(t *testing.T) {
 	f.same(t, before)
 
 	f.must(t, 0, "", []string{"verify"}, "unmodified")
-	f.underLoad(t, func() { f.must(t, 0, "", []string{"rollback", "--yes"}) })
-	f.runsEverywhere(t, "v4.5.1")
-	f.must(t, 3, "", []string{"rollback", "--yes"}, "was taken back already")
-	f.must(t, 0, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, "built before")
-	f.runsEverywhere(t, "v4.5.2")
+	f.isKilledOnTheWayBackAndForth(t)
 }
 
 // TestLabEachBrokenReleaseEndsAsTheExitTableSays breaks an upgrade in each way, under

@@ -162,6 +162,12 @@ func (f *fleet) config(t *testing.T, changes ...string) string {
 // underLoad lets users work on the site while do runs, and asks that none notices.
 func (f *fleet) underLoad(t *testing.T, do func()) lab.LoadReport {
 	t.Helper()
+	return f.withUsers(t, func(*lab.Load) { do() })
+}
+
+// withUsers is underLoad for one who looks at what users have met so far.
+func (f *fleet) withUsers(t *testing.T, do func(*lab.Load)) lab.LoadReport {
+	t.Helper()
 	load, err := f.StartLoad(t.Context(), lab.LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +175,7 @@ func (f *fleet) underLoad(t *testing.T, do func()) lab.LoadReport {
 	var met lab.LoadReport
 	func() {
 		defer func() { met = load.Stop() }()
-		do()
+		do(load)
 	}()
 	t.Logf("users: %d requests (%.0f/s), %d failed; %d events, %d lost; %d websockets dropped", met.Requests.Sent, met.Requests.PerSecond, met.Requests.Failed, met.Events.Sent, met.Events.Lost, len(met.Sockets.Drops))
 	if met.Requests.Failed > 0 {
