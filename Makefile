@@ -39,8 +39,8 @@ else
 	@echo "the lab tests were left out: they need root on Linux (sudo make test-lab)"
 endif
 
-test-full: test ## all tests, and the lab tests three times in a row; run by hand
-	for i in 1 2 3; do REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -v -run Lab ./hosts/lab ./cmd/lab || exit 1; done
+test-full: test ## all tests, those that last long too, and the lab tests three times in a row; run by hand
+	for i in 1 2 3; do REFIT_FULL=1 REFIT_LAB=1 $(GO) test -count=1 -timeout 180m -p 1 -v -run Lab ./hosts/lab ./cmd/lab || exit 1; done
 
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint

@@ -160,11 +160,3 @@ func (f *fleet) backOnOldSchema(t *testing.T, release string, do func()) {
 	})
 	f.runsEverywhere(t, release)
 }
-
-// full leaves a test to the long run.
-func full(t *testing.T) {
-	t.Helper()
-	if os.Getenv("REFIT_FULL") != "1" {
-		t.Skip("this one belongs to the long run: make test-full")
-	}
-}

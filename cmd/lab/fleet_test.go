@@ -321,3 +321,11 @@ func (f *fleet) sql(t *testing.T, statement string) string {
 	}
 	return out
 }
+
+// full leaves a test that lasts long to make test-full.
+func full(t *testing.T) {
+	t.Helper()
+	if os.Getenv("REFIT_FULL") == "" {
+		t.Skip("this one lasts long; it is run by: sudo make test-full")
+	}
+}
