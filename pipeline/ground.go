@@ -195,6 +195,16 @@ func (r *running) giveUp(missing map[string]error) {
 	}
 }
 
+// GivenUp are the names of what this run has waited for in vain. A stage that is
+// taken back may do without them, if it can.
+func GivenUp(ctx context.Context) []string {
+	r := runningFrom(ctx)
+	if r == nil {
+		return nil
+	}
+	return slices.Clone(r.gone)
+}
+
 func joined(missing map[string]error) error {
 	var errs []string
 	for _, name := range slices.Sorted(maps.Keys(missing)) {

@@ -24,16 +24,22 @@ type ground struct{ d Deps }
 func (g ground) Look(ctx context.Context) pipeline.Footing {
 	f := pipeline.Footing{Marks: map[string]string{}, Missing: map[string]error{}}
 	var mu sync.Mutex
+	noRedis := map[string]error{}
 	gather(g.d.Fleet, func(n Node) {
 		marks, err := g.host(ctx, n)
+		var redis *redisError
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil {
+		switch {
+		case errors.As(err, &redis):
+			noRedis[n.Name] = err
+		case err != nil:
 			f.Missing[n.Name] = err
-			return
+		default:
+			maps.Copy(f.Marks, marks)
 		}
-		maps.Copy(f.Marks, marks)
 	})
+	g.blame(f, noRedis)
 	mark, err := g.database(ctx, f)
 	switch {
 	case err != nil:
@@ -42,6 +48,32 @@ func (g ground) Look(ctx context.Context) pipeline.Footing {
 		f.Marks["the database"] = mark
 	}
 	return f
+}
+
+// redisError is what a node answered that does not reach Redis.
+type redisError struct{ error }
+
+func (e *redisError) Unwrap() error { return e.error }
+
+// blame names what is missing where Redis is not reached: the node that alone does
+// not reach it, or Redis, if no node that answers does.
+func (g ground) blame(f pipeline.Footing, noRedis map[string]error) {
+	answer := 0
+	for _, n := range g.d.Fleet.Apps() {
+		if f.Missing[n.Name] == nil {
+			answer++
+		}
+	}
+	if len(noRedis) < 2 || len(noRedis) < answer {
+		maps.Copy(f.Missing, noRedis)
+		return
+	}
+	for _, n := range g.d.Fleet.Apps() { // in the fleet's order, so that the words stay the same
+		if err := noRedis[n.Name]; err != nil {
+			f.Missing["Redis"] = fmt.Errorf("no node reaches it; %w", err)
+			return
+		}
+	}
 }
 
 // host asks one host for its boot, for what this run left at work there, and a node
@@ -66,6 +98,9 @@ func (g ground) host(ctx context.Context, n Node) (map[string]string, error) {
 		return marks, nil
 	}
 	redis, err := mastodon.ReadRedis(ctx, n.Agent, mastodon.RedisIn{Layout: g.d.Layout})
+	if err != nil && !g.Shook(err) {
+		err = &redisError{err}
+	}
 	if err != nil {
 		return nil, err
 	}

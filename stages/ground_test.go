@@ -42,6 +42,15 @@ func TestWhatDoesNotBearIsNamed(t *testing.T) {
 		}{
 			{func() { w.fails["kirk facts"] = errDown }, "kirk", "the link is gone"},
 			{func() { w.fails["spock redis"] = errors.New("cannot ask Redis") }, "spock", "cannot ask Redis"},
+			{func() {
+				for _, n := range w.d.Fleet.Apps() {
+					w.fails[n.Name+" redis"] = errors.New("cannot ask Redis")
+				}
+			}, "Redis", "no node reaches it; "},
+			{func() {
+				w.fails["kirk redis"], w.fails["spock redis"] = errors.New("cannot ask Redis"), errors.New("cannot ask Redis")
+				w.fails["scotty redis"], w.fails["decker redis"] = hosts.ErrSilent, errors.New("cannot ask Redis")
+			}, "Redis", "no node reaches it; "},
 			{func() { w.db.InRecovery = true }, "the database", "a standby that was not promoted yet"},
 			{func() { w.dbFails = errors.New("connection refused") }, "the database", "connection refused"},
 			{func() {

@@ -76,6 +76,7 @@ func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
 		return nil
 	}
 	say("these migrations remain: %s", migrations(s.f.Applied))
+	s.d = s.d.passingOver(ctx, say)
 	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), 0, nil, say); err != nil {
 		if ctx.Err() != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/hosts/node"
@@ -101,6 +102,7 @@ func (s rollWeb) Run(ctx context.Context, say pipeline.Say) error {
 // release in rotation is left alone.
 func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 	old := s.f.From.Version.String()
+	s.d = s.d.passingOver(ctx, say)
 	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.Answers(ctx, s.n) == nil {
 		say("%s serves %s: nothing to take back", s.n.Name, old)
 		// A refit that was killed may have left a proxy's file written and not loaded.
@@ -251,6 +253,28 @@ func (d Deps) stayUp(ctx context.Context, n Node, before map[string]int) error {
 		return err
 	}
 	return nil
+}
+
+// passingOver leaves out the proxies that were waited for in vain and still do not
+// answer: the way back must not end half way because a proxy is dead. Going forward
+// none is passed over, since one that only refit cannot see may serve users.
+func (d Deps) passingOver(ctx context.Context, say pipeline.Say) Deps {
+	gone := pipeline.GivenUp(ctx)
+	var left Fleet
+	for _, n := range d.Fleet {
+		if n.Has(hosts.Proxy) && slices.Contains(gone, n.Name) {
+			if _, err := n.Agent.FenceShow(ctx); err != nil {
+				say("going back without %s, which does not answer: should it come back with a node out of rotation, `refit doctor --fix` puts that right", n.Name)
+				continue
+			}
+		}
+		left = append(left, n)
+	}
+	if len(left.With(hosts.Proxy)) == 0 {
+		return d
+	}
+	d.Fleet = left
+	return d
 }
 
 func (d Deps) proxyAgents() []*node.Agent {
