@@ -35,6 +35,9 @@ type Facts struct {
 	// Applied are the migrations of Pre that the database has at the end of the
 	// pre-migrate stage, also of one that failed (pre-migrate).
 	Applied []builds.Migration `json:"applied,omitempty"`
+	// PostBegun: the unit of the post-migrations was started, so that what it did
+	// cannot be taken back (post-migrate).
+	PostBegun bool `json:"post_begun,omitempty"`
 	// Search is what was found out about the search index (search).
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).

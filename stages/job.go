@@ -51,20 +51,26 @@ func (d Deps) logEnd(ctx context.Context, n Node, unit string) (string, error) {
 
 // jobError is the error of a job that failed, with the lines that matter.
 func jobError(n Node, job node.Job, output string) error {
-	how := fmt.Sprintf("exit status %d", job.Code)
-	switch {
-	case job.State == node.JobUnknown:
-		how = "its end was not seen: " + job.Text
-	case job.Signal != "":
-		how = "killed by " + job.Signal
-	case job.Result != "success" && job.Result != "exit-code":
-		how = job.Result
-	}
-	err := fmt.Errorf("%s on %s failed: %s", job.Unit, n.Name, how)
+	err := fmt.Errorf("%s on %s failed: %s", job.Unit, n.Name, how(job))
 	if lines := mastodon.FailureLines(output, 20); len(lines) > 0 {
 		return &pipeline.Evidence{Err: err, From: job.Unit + " on " + n.Name, Lines: lines}
 	}
 	return err
+}
+
+// how tells how a job ended that did not end well.
+func how(job node.Job) string {
+	switch {
+	case job.State == node.JobUnknown:
+		return "its end was not seen: " + job.Text
+	case job.State == node.JobNone:
+		return "it left no record"
+	case job.Signal != "":
+		return "killed by " + job.Signal
+	case job.Result != "success" && job.Result != "exit-code":
+		return job.Result
+	}
+	return fmt.Sprintf("exit status %d", job.Code)
 }
 
 // boots boots a placed release once with the node's own configuration.

@@ -65,17 +65,35 @@ func lacking(c builds.Contents, db mastodon.Database, post bool) []builds.Migrat
 	return out
 }
 
-// run runs the phase, or finds it running, and waits for its end. It returns nil
-// only if the database then lacks nothing of the phase and has no INVALID index.
-func (m migration) run(ctx context.Context, say pipeline.Say) error {
+// ready finds the phase's unit at work, or makes sure that it may be started: nobody
+// else migrates, not even a session whose program is gone, and the site is at its
+// baseline, so that what users feel afterwards is the migration.
+func (m migration) ready(ctx context.Context, say pipeline.Say) (node.Job, error) {
+	n := m.d.migrator()
+	job, err := n.Agent.JobStatus(ctx, m.unit())
+	if err != nil {
+		return job, fmt.Errorf("%s: cannot ask for %s: %w", n.Name, m.unit(), err)
+	}
+	if job.State == node.JobRunning {
+		return job, nil
+	}
+	if err := m.alone(ctx, n, say); err != nil {
+		return job, err
+	}
+	return job, m.d.watch(ctx, m.f, fmt.Sprintf("the site is at its baseline before %s starts", m.unit()), 0, nil, say)
+}
+
+// run runs the phase, or goes on with the unit that ready found at work, and waits
+// for its end. It returns nil only if the database then lacks nothing of the phase
+// and has no INVALID index.
+func (m migration) run(ctx context.Context, job node.Job, say pipeline.Say) error {
 	n := m.d.migrator()
 	// Before it is started: what cannot be watched is not begun.
 	s, err := m.d.newSite(ctx, m.f.Baseline)
 	if err != nil {
 		return m.unwatched(ctx, n, err)
 	}
-	job, err := m.begin(ctx, n, say)
-	if err != nil {
+	if job, err = m.begin(ctx, n, job, say); err != nil {
 		return err
 	}
 	if job.State == node.JobRunning {
@@ -86,6 +104,13 @@ func (m migration) run(ctx context.Context, say pipeline.Say) error {
 	output, err := m.d.logEnd(ctx, n, m.unit())
 	if err != nil && !errors.Is(err, node.ErrNotFound) {
 		return err
+	}
+	if !job.Succeeded() {
+		say("%s on %s: %s; the database decides what it did", m.unit(), n.Name, how(job))
+		// Its host may be gone and its session not: what that still does counts.
+		if err := m.alone(ctx, n, say); err != nil {
+			return err
+		}
 	}
 	return m.judge(ctx, n, job, output, say)
 }
@@ -106,14 +131,10 @@ func (m migration) unwatched(ctx context.Context, n Node, cause error) error {
 	}
 }
 
-// begin finds the phase's unit at work or starts it. A record of one that has
-// ended is replaced, also one of this run: only a phase of which the database
+// begin takes the phase's unit that is at work or starts it. A record of one that
+// has ended is replaced, also one of this run: only a phase of which the database
 // lacks something gets here, and a resume runs what remains.
-func (m migration) begin(ctx context.Context, n Node, say pipeline.Say) (node.Job, error) {
-	job, err := n.Agent.JobStatus(ctx, m.unit())
-	if err != nil {
-		return job, fmt.Errorf("%s: cannot ask for %s: %w", n.Name, m.unit(), err)
-	}
+func (m migration) begin(ctx context.Context, n Node, job node.Job, say pipeline.Say) (node.Job, error) {
 	switch {
 	case job.State == node.JobRunning && !m.ours(job):
 		return job, &pipeline.NeedsPerson{
@@ -125,7 +146,8 @@ func (m migration) begin(ctx context.Context, n Node, say pipeline.Say) (node.Jo
 		return job, nil
 	}
 	in := m.recipe()
-	if job, err = n.Agent.JobStart(ctx, in); err != nil {
+	job, err := n.Agent.JobStart(ctx, in)
+	if err != nil {
 		return job, fmt.Errorf("%s: cannot start %s: %w", n.Name, in.Unit, err)
 	}
 	say("%s runs on %s; it goes on even if refit or its connection ends", in.Unit, n.Name)
@@ -138,158 +160,16 @@ func (m migration) ours(job node.Job) bool {
 	return len(job.Argv) > 0 && job.Argv[0] == want[0]
 }
 
-// await waits for the unit's end. Meanwhile it tells the migrations as they pass,
-// who blocks them, and keeps an eye on the site.
-func (m migration) await(ctx context.Context, n Node, s *site, say pipeline.Say) (node.Job, error) {
-	w := &migrationWatch{m: m, n: n, site: s, say: say, reported: time.Now()}
-	var job node.Job
-	var lost error
-	for {
-		if err := pipeline.Safe(ctx); err != nil {
-			say("%s keeps running on %s; `refit resume` finds it again", m.unit(), n.Name)
-			return job, err
-		}
-		now, err := n.Agent.JobStatus(ctx, m.unit())
-		switch {
-		case err == nil:
-			job, lost = now, nil
-			if job.State != node.JobRunning {
-				w.progress(ctx)
-				return job, nil
-			}
-		case ctx.Err() != nil:
-			return job, context.Cause(ctx)
-		case lost == nil:
-			lost = err
-			say("cannot ask %s for the migration, which goes on without us: %v", n.Name, err)
-		}
-		if lost == nil {
-			if err := w.look(ctx); err != nil {
-				return job, err
-			}
-		}
-		if err := pause(ctx, time.Second); err != nil {
-			return job, err
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
-// migrationWatch is what one waiting for a migration has seen.
-type migrationWatch struct {
-	m        migration
-	n        Node
-	site     *site
-	say      pipeline.Say
-	log      mastodon.MigrationLog
-	offset   int64
-	reported time.Time
-	blocked  time.Time // since when it waits for somebody; zero while it works
-	bad      int       // looks in a row at which the site was off its baseline
-}
-
-// badLooks is how many looks in a row must find the site off its baseline before
-// the run stops: one second apart, and a reload or a spike must not end it.
-const badLooks = 5
-
-func (w *migrationWatch) look(ctx context.Context) error {
-	w.progress(ctx)
-	a, err := mastodon.ReadActivity(ctx, w.n.Agent, mastodon.ActivityIn{Layout: w.m.d.Layout, Direct: w.m.d.Direct})
-	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		w.say("cannot see what the migration waits for: %v", err)
-		return nil
-	}
-	if len(a.Blockers) == 0 {
-		w.blocked = time.Time{}
-	} else if err := w.blockedBy(a); err != nil {
-		return err
-	}
-	err = w.site.look(ctx)
-	if err == nil {
-		w.bad = 0
-		return nil
-	}
-	if w.bad++; w.bad < badLooks {
-		return nil
-	}
-	return &pipeline.NeedsPerson{
-		State: fmt.Sprintf("users feel the migration: %v. %s keeps running on %s and must not be killed; no node was switched", err, w.m.unit(), w.n.Name),
-		Next:  w.relief(a) + "`refit resume` once the site is well, or to wait on",
-	}
-}
-
-// relief names the statement that ends what blocks the migration, if something does.
-func (w *migrationWatch) relief(a mastodon.Activity) string {
-	if len(a.Blockers) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("end what blocks it if it may be ended (select pg_terminate_backend(%d), as the database's owner), then ", a.Blockers[0].Pid)
-}
-
-// blockedBy tells who blocks the migration and what queues behind it.
-func (w *migrationWatch) blockedBy(a mastodon.Activity) error {
-	now := time.Now()
-	first := w.blocked.IsZero()
-	if first {
-		w.blocked = now
-	}
-	b := a.Blockers[0]
-	text := fmt.Sprintf("the migration waits for pid %d (%s, %s, %s, for %s): %s; %d sessions queue behind it",
-		b.Pid, b.User, orUnknown2(b.Application), b.State, b.Age.Round(time.Second), b.Query, a.Queued)
-	if first || now.Sub(w.reported) >= w.m.d.Waits.MigrateReport {
-		w.say("%s", text)
-		w.reported = now
-	}
-	if waited := now.Sub(w.blocked); waited >= w.m.d.Waits.MigrateStall {
-		return &pipeline.NeedsPerson{
-			State: fmt.Sprintf("the migration has waited on a lock for %s and still waits; %s keeps running on %s and must not be killed; no node was switched. %s",
-				waited.Round(time.Second), w.m.unit(), w.n.Name, text),
-			Next: w.relief(a) + "`refit resume`",
-		}
-	}
-	return nil
-}
-
-func orUnknown2(s string) string {
-	if s == "" {
-		return "no application name"
-	}
-	return s
-}
-
-// progress tells the migrations that the log names since the last call.
-func (w *migrationWatch) progress(ctx context.Context) {
-	out, err := w.n.Agent.JobLog(ctx, node.JobLogIn{Unit: w.m.unit(), Offset: w.offset})
-	if err != nil {
-		w.say("cannot read the migration's log: %v", err)
-		return
-	}
-	w.offset = out.Next
-	for _, e := range w.log.Feed(out.Data) {
-		w.say("%s", e)
-	}
-}
-
 // judge decides by the database, not by the unit's word, how the phase ended.
 func (m migration) judge(ctx context.Context, n Node, job node.Job, output string, say pipeline.Say) error {
 	db, err := m.d.database(ctx)
+	if err == nil && db.InRecovery {
+		err = fmt.Errorf("the database at %s is a standby at this moment", m.d.Direct.Host)
+	}
 	if err != nil {
 		return &pipeline.NeedsPerson{
 			State: fmt.Sprintf("%s has ended on %s and the database cannot be asked what it did", m.unit(), n.Name),
-			Next:  "mend the way to the database, then `refit resume`", Err: err,
+			Next:  "mend the way to the database, then `refit resume`", Err: errors.Join(err, m.failure(n, job, output)),
 		}
 	}
 	left := lacking(m.f.To.Contents, db, m.post)
@@ -326,6 +206,20 @@ func (m migration) judge(ctx context.Context, n Node, job node.Job, output strin
 		err = fmt.Errorf("%w\n  %s", err, hint)
 	}
 	return fmt.Errorf("%w\n  not applied: %s", err, migrations(left))
+}
+
+// still asks again whether the database has what the phase applied: a standby that
+// took over since may lack the last instants of the server before it.
+func (m migration) still(ctx context.Context) error {
+	db, err := m.d.database(ctx)
+	if err != nil {
+		return err
+	}
+	left := lacking(m.f.To.Contents, db, m.post)
+	if len(left) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the database lacks %s, which it had a moment ago: another server took over that had not received it", migrations(left))
 }
 
 func (m migration) failure(n Node, job node.Job, output string) error {

@@ -215,7 +215,8 @@ func TestAMigrationThatWaitsOnALockIsToldAndLeftAlone(t *testing.T) {
 
 func TestUsersWhoFeelAMigrationStopTheRunAndNotTheMigration(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.lasts, w.errors5xx = 1<<20, 20
+		w.lasts = 1 << 20
+		w.after(1500*time.Millisecond, func() { w.errors5xx = 20 })
 		err := (preMigrate{w.d, w.f}).Run(t.Context(), w.say)
 		needsPerson(t, err, "users feel the migration: 40 of 60 requests were answered with a 5xx. refit-migrate-pre.service keeps running on scotty", "`refit resume`")
 		did(t, w, "scotty: start refit-migrate-pre.service")
@@ -224,7 +225,8 @@ func TestUsersWhoFeelAMigrationStopTheRunAndNotTheMigration(t *testing.T) {
 
 func TestASpikeDuringAMigrationIsBorne(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.lasts, w.errors5xx = badLooks, 20 // fewer looks than that are bad
+		w.lasts = badLooks + 1 // fewer looks than that are bad
+		w.after(1500*time.Millisecond, func() { w.errors5xx = 20 })
 		ends := w.ends
 		w.ends = func(w *world, j node.Job) node.Job {
 			w.errors5xx = 0

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"time"
 
+	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
 
@@ -22,9 +24,10 @@ func (postMigrate) Name() string { return "post-migrate" }
 func (postMigrate) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
+	m := migration{s.d, s.f, true}
 	db, err := s.d.database(ctx)
 	if err != nil {
-		return pipeline.NotBegun(&pipeline.NeedsPerson{
+		return s.waits(&pipeline.NeedsPerson{
 			State: fmt.Sprintf("every node runs %s, and the database cannot be asked which post-migrations it lacks", s.f.To.Version),
 			Next:  "mend the way to the database, then `refit resume`", Err: err,
 		})
@@ -34,29 +37,13 @@ func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		say("nothing is pending")
 		return nil
 	}
-	for _, r := range databaseRules(db) {
-		return pipeline.NotBegun(&pipeline.NeedsPerson{
-			State: fmt.Sprintf("every node runs %s, and its post-migrations wait: %s", s.f.To.Version, r), Next: "mend that, then `refit resume`",
-		})
-	}
-	if err := s.nobodyOld(ctx); err != nil {
-		next := "`refit resume` when every host is back"
-		if len(left) == len(s.f.Post) {
-			next += "; `refit rollback` still works, unless status says that they have begun"
-		}
-		return pipeline.NotBegun(&pipeline.NeedsPerson{
-			State: fmt.Sprintf("every node was rolled to %s, and the post-migrations (%s) wait: %v", s.f.To.Version, migrations(left), err),
-			Next:  next,
-		})
-	}
-	if _, err := s.d.newSite(ctx, s.f.Baseline); err != nil {
-		return pipeline.NotBegun(&pipeline.NeedsPerson{
-			State: fmt.Sprintf("every node runs %s, and what users would feel of its post-migrations cannot be seen", s.f.To.Version),
-			Next:  "mend that, then `refit resume`", Err: err,
-		})
+	job, err := s.ready(ctx, m, db, left, say)
+	if err != nil {
+		return err
 	}
 	say("point of no return: %s. From here %s cannot run on this database any more", migrations(left), s.f.From.Version)
-	if err := (migration{s.d, s.f, true}).run(ctx, say); err != nil {
+	s.f.PostBegun = true
+	if err := m.run(ctx, job, say); err != nil {
 		if _, ok := errors.AsType[*pipeline.NeedsPerson](err); ok || errors.Is(err, pipeline.ErrStopped) || ctx.Err() != nil {
 			return err
 		}
@@ -67,16 +54,64 @@ func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		}
 	}
 	say("applied: %s", migrations(left))
-	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline after the post-migrations", s.f.To.Version), s.d.Holds.Migrated, nil, say); err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
+	err = s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline after the post-migrations", s.f.To.Version), s.d.Holds.Migrated, nil, say)
+	if err == nil {
+		err = m.still(ctx)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, pipeline.ErrStopped) {
 		return &pipeline.NeedsPerson{
-			State: fmt.Sprintf("every node runs %s and every migration is applied, but the site is off its baseline", s.f.To.Version),
-			Next:  "look at the site; `refit resume` once it is well", Err: err,
+			State: fmt.Sprintf("every node runs %s and every migration was applied, but the site is off its baseline or the database is another one", s.f.To.Version),
+			Next:  "look at the site; `refit resume` once it is well: it runs what is missing", Err: err,
 		}
 	}
-	return nil
+	return err
+}
+
+// waits is an error by which the post-migrations do not begin. After a first try
+// in which they did, it takes nothing back of that.
+func (s postMigrate) waits(err *pipeline.NeedsPerson) error {
+	if s.f.PostBegun {
+		return err
+	}
+	return pipeline.NotBegun(err)
+}
+
+// ready makes sure, before the point of no return, that nothing speaks against it.
+func (s postMigrate) ready(ctx context.Context, m migration, db mastodon.Database, left []builds.Migration, say pipeline.Say) (node.Job, error) {
+	var none node.Job
+	for _, r := range databaseRules(db) {
+		return none, s.waits(&pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, and its post-migrations wait: %s", s.f.To.Version, r), Next: "mend that, then `refit resume`",
+		})
+	}
+	// A host that was rebooted needs a moment until its units run.
+	if err := pipeline.Await(ctx, pipeline.Gate{
+		Name: fmt.Sprintf("every host answers and runs nothing but %s", s.f.To.Version), Within: s.d.Waits.Boot, Each: 30 * time.Second, Safe: true, Probe: s.nobodyOld,
+	}, say); err != nil {
+		if ctx.Err() != nil || errors.Is(err, pipeline.ErrStopped) {
+			return none, err
+		}
+		next := "`refit resume` when every host is back"
+		if len(left) == len(s.f.Post) && !s.f.PostBegun {
+			next += "; `refit rollback` still works, unless status says that they have begun"
+		}
+		return none, s.waits(&pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node was rolled to %s, and the post-migrations (%s) wait", s.f.To.Version, migrations(left)),
+			Next:  next, Err: err,
+		})
+	}
+	job, err := m.ready(ctx, say)
+	person, ok := errors.AsType[*pipeline.NeedsPerson](err)
+	switch {
+	case err == nil || ctx.Err() != nil || errors.Is(err, pipeline.ErrStopped):
+		return job, err
+	case ok:
+		return none, s.waits(person)
+	}
+	return none, s.waits(&pipeline.NeedsPerson{
+		State: fmt.Sprintf("every node runs %s, and its post-migrations (%s) wait", s.f.To.Version, migrations(left)),
+		Next:  "mend that, then `refit resume`", Err: err,
+	})
 }
 
 // nobodyOld asks that every host of the fleet answers, that those which run
@@ -84,28 +119,28 @@ func (s postMigrate) Run(ctx context.Context, say pipeline.Say) error {
 // a host that is away may come back with the old code.
 func (s postMigrate) nobodyOld(ctx context.Context) error {
 	release := s.f.To.Version.String()
-	var faults []string
-	for _, n := range s.d.Fleet {
-		if _, err := n.Agent.FenceShow(ctx); err != nil {
-			faults = append(faults, err.Error())
+	var faults error
+	add := func(err error) {
+		switch {
+		case faults == nil:
+			faults = err
+		case err != nil:
+			faults = fmt.Errorf("%w; %w", faults, err)
 		}
 	}
+	for _, n := range s.d.Fleet {
+		_, err := n.Agent.FenceShow(ctx)
+		add(err)
+	}
 	for _, n := range s.d.Fleet.Apps() {
-		if err := s.d.runsOnly(ctx, n, release); err != nil {
-			faults = append(faults, err.Error())
-		}
+		add(s.d.runsOnly(ctx, n, release))
 	}
 	now, err := s.d.sidekiq(ctx, mastodon.SidekiqIn{})
 	if err != nil {
 		return err
 	}
-	if err := mastodon.CheckFleet(now, release, s.d.queues(s.f)); err != nil {
-		faults = append(faults, err.Error())
-	}
-	if len(faults) > 0 {
-		return errors.New(strings.Join(faults, "; "))
-	}
-	return nil
+	add(mastodon.CheckFleet(now, release, s.d.queues(s.f)))
+	return faults
 }
 
 // queues are those of the new release's config/sidekiq.yml.

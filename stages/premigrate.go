@@ -30,6 +30,7 @@ func (s preMigrate) Check(ctx context.Context, _ pipeline.Say) error {
 }
 
 func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
+	m := migration{s.d, s.f, false}
 	db, err := s.d.database(ctx)
 	if err != nil {
 		return err
@@ -38,7 +39,11 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		for _, r := range databaseRules(db) {
 			return pipeline.Refuse("%s", r)
 		}
-		if err := (migration{s.d, s.f, false}).run(ctx, say); err != nil {
+		job, err := m.ready(ctx, say)
+		if err != nil {
+			return err
+		}
+		if err := m.run(ctx, job, say); err != nil {
 			return err
 		}
 	} else {
@@ -49,7 +54,10 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 		return nil
 	}
 	say("applied: %s", migrations(s.f.Applied))
-	return s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), s.d.Holds.Migrated, nil, say)
+	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), s.d.Holds.Migrated, nil, say); err != nil {
+		return err
+	}
+	return m.still(ctx)
 }
 
 // Undo runs no migration down: what was applied is additive, and old code lives
@@ -66,6 +74,9 @@ func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
 			State: fmt.Sprintf("%s still runs on %s and must not be killed", preUnit, n.Name),
 			Next:  "wait for its end (`refit status` shows it), then `refit resume`",
 		}
+	}
+	if err := (migration{s.d, s.f, false}).alone(ctx, n, say); err != nil {
+		return err
 	}
 	db, err := s.d.database(ctx)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/nginx"
@@ -46,11 +47,14 @@ type world struct {
 	nameErrors int64             // of workers on the new release
 	orphans    map[string][]node.Holder
 	redisRun   string
+	cut        map[string]bool   // hosts that do not answer
+	boots      map[string]string // hosts that were rebooted
 	queued     func() map[string]int64
 
 	db       mastodon.Database
 	dbFails  error
 	blockers []mastodon.Blocker
+	holder   *mastodon.Session // of Rails' lock for migrations
 	jobs     map[string]node.Job
 	lasts    int                             // how often a job is at work when asked
 	ends     func(*world, node.Job) node.Job // what a job did when it ends
@@ -69,14 +73,14 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
-			restarts: map[string]int{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
 			w.down[n.Name] = map[string]bool{}
 			w.d.Fleet[i].Agent = &node.Agent{
 				Host: n.Name, Binary: binary, Run: "u-1", Epoch: func() int64 { return 1 },
-				Shell: hoststest.NodeShell{Machine: node.Machine{State: filepath.Join(state, n.Name), Agent: "/var/lib/refit/bin/refit-0"}, Verbs: w.verbs(n)},
+				Shell: linked{w, n.Name, hoststest.NodeShell{Machine: node.Machine{State: filepath.Join(state, n.Name), Agent: "/var/lib/refit/bin/refit-0"}, Verbs: w.verbs(n)}},
 			}
 		}
 		for _, n := range w.d.Fleet.Apps() {
@@ -84,6 +88,27 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 		}
 		test(t, w)
 	})
+}
+
+// linked is the way to a host, which can be cut.
+type linked struct {
+	w    *world
+	host string
+	hosts.Shell
+}
+
+// Run takes as long to notice the silence as a real link.
+func (l linked) Run(ctx context.Context, c hosts.Command, out io.Writer) error {
+	l.w.mu.Lock()
+	cut := l.w.cut[l.host]
+	l.w.mu.Unlock()
+	if !cut {
+		return l.Shell.Run(ctx, c, out)
+	}
+	if err := pause(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: no answer for 5s: %w", l.host, hosts.ErrSilent)
 }
 
 // after changes the world when the time has passed, if the test still runs then.
@@ -144,6 +169,9 @@ func (w *world) verbs(n Node) []node.Verb {
 		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
 			f := hostFacts(w.d, n, w.f)
 			f.Clock, f.Units = time.Now(), nil
+			if boot := w.boots[n.Name]; boot != "" {
+				f.Boot = boot
+			}
 			if w.live[n.Name] != "" {
 				f.Live = w.live[n.Name]
 				for _, u := range w.units(n).Units {
@@ -209,7 +237,11 @@ func (w *world) verbs(n Node) []node.Verb {
 		answer(w, n, "sidekiq", func(mastodon.SidekiqIn) (mastodon.SidekiqState, error) { return w.sidekiq(), nil }),
 		answer(w, n, "db", func(mastodon.DatabaseIn) (mastodon.Database, error) { return w.db, w.dbFails }),
 		answer(w, n, "db.activity", func(mastodon.ActivityIn) (mastodon.Activity, error) {
-			return mastodon.Activity{Now: time.Now(), Blockers: w.blockers, Queued: 3}, nil
+			a := mastodon.Activity{Now: time.Now(), Blockers: w.blockers, Queued: 3, Started: w.db.Started}
+			if w.holder != nil {
+				a.LockHeld, a.Migrators = true, []mastodon.Session{*w.holder}
+			}
+			return a, w.dbFails
 		}),
 		answer(w, n, "job.status", func(in node.UnitIn) (node.Job, error) { return w.job(in.Unit), nil }),
 		answer(w, n, "job.start", func(in node.JobIn) (node.Job, error) {

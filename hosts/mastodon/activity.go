@@ -32,7 +32,7 @@ func readActivity(ctx context.Context, in ActivityIn, _ func(string)) (Activity,
 		if err != nil {
 			return err
 		}
-		a.MaxConnections, a.InRecovery = s.most, s.recovery
+		a.MaxConnections, a.InRecovery, a.Started = s.most, s.recovery, s.started
 		if err := c.QueryRow(ctx, sqlUsed).Scan(&a.Used); err != nil {
 			return err
 		}

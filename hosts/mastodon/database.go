@@ -111,6 +111,8 @@ type Activity struct {
 	Used           int  `json:"used"`
 	MaxConnections int  `json:"max_connections"`
 	InRecovery     bool `json:"in_recovery"`
+	// Started as in Database: another time than before means another server.
+	Started time.Time `json:"started"`
 }
 
 // Session is a session of the database.
