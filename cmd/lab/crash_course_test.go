@@ -29,6 +29,8 @@ type crash struct {
 	// deeds: refit is also killed at each change that it makes on a host: a node out
 	// of rotation, a unit stopped, a link switched, a migration started.
 	deeds bool
+	// since: no kill falls before this word of the journal; empty for the first.
+	since string
 	// until: the course ends with the kill that follows this word of the journal;
 	// empty for the end of the run.
 	until string
@@ -125,6 +127,17 @@ func (c *crash) ended(t *testing.T, o *operator, a answer, want pipeline.Status)
 	if errs := c.broken(); len(errs) > 0 {
 		t.Fatalf("at the end: %v", errors.Join(errs...))
 	}
+	turns(t, "what killed runs began", orphans, false)
+}
+
+// orphans asks that no host runs anything that refit began there, long deed or verb.
+func orphans() error {
+	work, err1 := jobs()
+	verbs, err2 := agents()
+	if err := errors.Join(err1, err2); err != nil || len(work)+len(verbs) == 0 {
+		return err
+	}
+	return fmt.Errorf("at work for nobody: %q %q", work, verbs)
 }
 
 // live runs refit until it ends, or kills it with the first new word of the
@@ -205,6 +218,9 @@ func (c *crash) fresh(t *testing.T) []string {
 			c.seen[w] = true
 			out = append(out, w)
 		}
+	}
+	if c.since != "" && !c.seen[c.since] {
+		return nil
 	}
 	if len(out) > 1 {
 		c.together = append(c.together, strings.Join(out, ", "))

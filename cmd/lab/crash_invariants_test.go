@@ -84,11 +84,11 @@ func (c *crash) standing(j *pipeline.Journal) error {
 		}
 		live, err := c.f.live(host)
 		if err != nil || live != want {
-			errs = append(errs, fmt.Errorf("%s is live on %s, and %q is %q: %w", host, live, step, mark, err))
+			errs = append(errs, fmt.Errorf("%s is live on %s, and %q is %q: %v", host, live, step, mark, err))
 		}
 		for _, u := range units {
 			if r, err := runs(host, u); err != nil || r != want {
-				errs = append(errs, fmt.Errorf("%s of %s: %s, and %q is %q: %w", u, host, r, step, mark, err))
+				errs = append(errs, fmt.Errorf("%s of %s: %s, and %q is %q: %v", u, host, r, step, mark, err))
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func page(ctx context.Context, client *http.Client, address string) error {
 	b, err := io.ReadAll(resp.Body)
 	err = errors.Join(err, resp.Body.Close())
 	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte("initial-state")) {
-		return fmt.Errorf("%s answers %s: %w", address, resp.Status, err)
+		return fmt.Errorf("%s answers %s: %v", address, resp.Status, err)
 	}
 	return nil
 }
@@ -330,7 +330,7 @@ func (f *fleet) post(ctx context.Context, text string, jobMS int) error {
 		return err
 	}
 	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("a post is answered %s: %w", resp.Status, err)
+		return fmt.Errorf("a post is answered %s: %v", resp.Status, err)
 	}
 	return nil
 }

@@ -189,7 +189,13 @@ func jobs() ([]string, error) {
 }
 
 // migrators are all processes of all hosts that migrate a database, by their unit.
-func migrators() ([]string, error) {
+func migrators() ([]string, error) { return commands("db:migrate") }
+
+// agents are all processes of all hosts that run refit's own program, by their unit.
+func agents() ([]string, error) { return commands("/var/lib/refit/bin/refit-") }
+
+// commands are the processes of all hosts whose command line has a word, by host and unit.
+func commands(word string) ([]string, error) {
 	found := map[string]bool{}
 	top := strings.TrimSuffix(filepath.Dir(groupOf("kirk", "any.service")), "/kirk/payload/system.slice")
 	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
@@ -205,7 +211,7 @@ func migrators() ([]string, error) {
 		}
 		for _, pid := range strings.Fields(string(b)) {
 			words, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
-			if err == nil && bytes.Contains(words, []byte("db:migrate")) {
+			if err == nil && bytes.Contains(words, []byte(word)) {
 				host, _, _ := strings.Cut(strings.TrimPrefix(path, top+"/"), "/")
 				found[host+" "+filepath.Base(filepath.Dir(path))] = true
 			}

@@ -27,6 +27,7 @@ func (f *fleet) seesWhatIsBroken(t *testing.T) {
 	migrate := func(unit string) []string {
 		return []string{"systemd-run", "--quiet", "--collect", "--unit=" + unit, "sh", "-c", "sleep 60; : db:migrate"}
 	}
+	verb := []string{"systemd-run", "--quiet", "--collect", "--unit=by-hand.service", "sh", "-c", "sleep 60; : /var/lib/refit/bin/refit-0 node units"}
 	const down, up = "sed -i 's/max_fails=0;/max_fails=0 down;/' /etc/nginx/refit/", "sed -i 's/ down;/;/' /etc/nginx/refit/"
 	for _, test := range []struct {
 		name       string
@@ -42,6 +43,8 @@ func (f *fleet) seesWhatIsBroken(t *testing.T) {
 		{"quiet workers", queues, []string{"scotty", "decker"}, sh("systemctl kill -s TSTP mastodon-sidekiq-push-pull"), sh("systemctl restart mastodon-sidekiq-push-pull")},
 		{"no scheduler", queues, []string{"decker"}, sh("systemctl stop mastodon-sidekiq-scheduler"), sh("systemctl start mastodon-sidekiq-scheduler")},
 		{"two migrations", f.oneMigration, []string{"scotty", "decker"}, migrate("refit-migrate-pre.service"), sh("systemctl stop refit-migrate-pre.service")},
+		{"a job left behind", orphans, []string{"uhura"}, migrate("refit-build-4-5-2-gems.service"), sh("systemctl stop refit-build-4-5-2-gems.service")},
+		{"a verb left behind", orphans, []string{"chekov"}, verb, sh("systemctl stop by-hand.service")},
 		{"a migration by hand", f.oneMigration, []string{"spock"}, migrate("by-hand.service"), sh("systemctl stop by-hand.service")},
 	} {
 		turns(t, test.name+", before", test.check, false)
@@ -60,7 +63,7 @@ func (f *fleet) seesWhatIsBroken(t *testing.T) {
 	}
 }
 
-// turns waits until a check fails, or until it does not.
+// turns waits until a check fails, or until it does not any more.
 func turns(t *testing.T, name string, check func() error, fails bool) {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)

@@ -58,15 +58,15 @@ func TestLabAnUpgradeWithMigrationsIsEndedThroughKillsAtEveryMark(t *testing.T) 
 }
 
 // TestLabAFailedUpgradeIsTakenBackThroughKillsAtEveryMark kills an
-// upgrade whose web roll fails, on its way there and on its way back, at every mark of
-// the journal and at every change on a host.
+// upgrade whose web roll fails, from the placed release on, on its way there and on its
+// way back, at every mark of the journal and at every change on a host.
 func TestLabAFailedUpgradeIsTakenBackThroughKillsAtEveryMark(t *testing.T) {
 	full(t)
 	f := on(t, "v4.5.2")
 	f.allJobsRun(t, func() {
 		f.withUsers(t, func(load *lab.Load) {
 			c := f.crashing(t, load, f.operators(t, true), "v4.5.2", "v4.5.5")
-			c.deeds = true
+			c.deeds, c.since = true, "place: done"
 			c.course(t, pipeline.Undone, "upgrade", "--to", "v4.5.5", "--yes")
 			c.mirrored(t)
 			c.free(t)
