@@ -117,9 +117,12 @@ func (c *Conn) dialThrough(ctx context.Context, address string) (net.Conn, error
 	return client.ssh.DialContext(ctx, "tcp", address)
 }
 
-// connect returns the living connection, or makes one.
+// connect returns the living connection, or makes one. A host that was never
+// reached and let a whole ConnectTimeout pass is not tried again by this call: the
+// command's first answer must not take a minute. One that was reached is.
 func (c *Conn) connect(ctx context.Context) (*Client, error) {
 	var err error
+	began := time.Now()
 	for range c.o.Retry.Attempts {
 		var client *Client
 		if client, err = c.attempt(ctx); err == nil {
@@ -128,6 +131,9 @@ func (c *Conn) connect(ctx context.Context) (*Client, error) {
 		// What a person must mend does not mend itself, and a host that takes
 		// connections without a word has used up the time already.
 		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+			return nil, err
+		}
+		if c.Opened() == 0 && time.Since(began) >= c.o.connectTimeout() {
 			return nil, err
 		}
 	}
