@@ -154,6 +154,12 @@ func (k *Keeper) Save(ctx context.Context, id string, epoch, seq int64, b []byte
 	return err
 }
 
+// Remove removes the journal of a run that is over. Only the holder of the lease can.
+func (k *Keeper) Remove(ctx context.Context, id string) error {
+	_, err := k.ask(ctx, "shelf.remove", removeIn{ID: id, Epoch: k.Epoch()}, few)
+	return err
+}
+
 // List returns the journals, the last saved first.
 func (k *Keeper) List(ctx context.Context) ([]Entry, error) {
 	a, err := k.ask(ctx, "shelf.list", nil, few)
@@ -165,9 +171,14 @@ type tries int
 
 const (
 	once    tries = 1
-	few     tries = 3
+	few     tries = 3 // and none begins more than soon after the first
 	patient tries = 0 // as long as Patience allows
 )
+
+// soon is how long a call that is made few times goes on beginning anew: a host
+// that refuses at once may be rebooting its sshd, and one that let a connection
+// time out has had its time. A person waits for the answer.
+const soon = 8 * time.Second
 
 // ask calls a verb. All verbs may be repeated after a lost answer.
 func (k *Keeper) ask(ctx context.Context, verb string, in any, most tries) (answer, error) {
@@ -182,7 +193,7 @@ func (k *Keeper) ask(ctx context.Context, verb string, in any, most tries) (answ
 		if ctx.Err() != nil {
 			return answer{}, errors.Join(context.Cause(ctx), err)
 		}
-		if !passing(err) || n == most {
+		if !passing(err) || n == most || most == few && time.Since(began) >= soon {
 			return answer{}, err
 		}
 		if most == patient && time.Since(began) >= k.patience() {

@@ -114,7 +114,12 @@ func (d *Dir) List(_ context.Context) ([]Entry, error) {
 		h, b, err := read(d.fs(), filepath.Join(d.Path, f.Name()))
 		e := Entry{ID: id, Epoch: h.Epoch, Seq: h.Seq, Saved: h.Saved, Size: len(b)}
 		if err != nil {
+			// What its head says of its time may be what is damaged, and it must not be
+			// taken for an old one.
 			e.Damaged = err.Error()
+			if info, err := f.Info(); err == nil {
+				e.Saved = info.ModTime().UTC()
+			}
 		}
 		out = append(out, e)
 	}
@@ -122,6 +127,19 @@ func (d *Dir) List(_ context.Context) ([]Entry, error) {
 		return cmp.Or(b.Saved.Compare(a.Saved), cmp.Compare(a.ID, b.ID))
 	})
 	return out, nil
+}
+
+// Remove removes the journal of a run that is over; one that is not there is no
+// error.
+func (d *Dir) Remove(_ context.Context, id string) error {
+	path, err := d.file(id)
+	if err != nil {
+		return err
+	}
+	if err := d.fs().Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove %s: %w", path, typed(err))
+	}
+	return nil
 }
 
 // MirrorDir is the folder for a fleet's mirror on this machine:

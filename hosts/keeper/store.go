@@ -58,6 +58,11 @@ type saveIn struct {
 	Bytes []byte `json:"bytes"`
 }
 
+type removeIn struct {
+	ID    string `json:"id"`
+	Epoch int64  `json:"epoch"`
+}
+
 func (s *store) shelf() *Dir {
 	return &Dir{Path: filepath.Join(s.dir, "journal"), FS: s.fs, Now: s.now}
 }
@@ -206,6 +211,20 @@ func (s *store) save(ctx context.Context, in saveIn) error {
 			return fmt.Errorf("the save under epoch %d is %w: the lease has epoch %d%s", in.Epoch, ErrStale, l.Epoch, heldBy(l))
 		}
 		return s.shelf().Save(ctx, in.ID, in.Epoch, in.Seq, in.Bytes)
+	})
+}
+
+// remove removes an old journal for the holder of the lease and nobody else.
+func (s *store) remove(ctx context.Context, in removeIn) error {
+	return s.locked(ctx, func() error {
+		l, err := s.lease(ctx)
+		if err != nil {
+			return err
+		}
+		if !l.Held || l.Epoch != in.Epoch {
+			return fmt.Errorf("the removal under epoch %d is %w: the lease has epoch %d%s", in.Epoch, ErrStale, l.Epoch, heldBy(l))
+		}
+		return s.shelf().Remove(ctx, in.ID)
 	})
 }
 

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"vmst.io/refit/hosts/node"
 )
@@ -94,7 +96,7 @@ func TestTheKeepersVerbsHaveNamesThatNobodyElseTakes(t *testing.T) {
 		}
 		taken[v.Name] = true
 	}
-	for _, name := range []string{"lease.acquire", "lease.renew", "lease.release", "lease.show", "lease.take", "shelf.load", "shelf.save", "shelf.list"} {
+	for _, name := range []string{"lease.acquire", "lease.renew", "lease.release", "lease.show", "lease.take", "shelf.load", "shelf.save", "shelf.remove", "shelf.list"} {
 		if !taken[name] {
 			t.Errorf("%s is missing", name)
 		}
@@ -131,6 +133,50 @@ func TestTheMirrorIsNotReadFromByItself(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 	if list, err := m.List(t.Context()); err != nil || len(list) != 1 || list[0].Seq != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestOnlyTheHolderOfTheLeaseRemovesAJournal(t *testing.T) {
+	s, _ := testStore(t)
+	ana, bob := person(s, "ana"), person(s, "bob")
+	epoch := acquire(t, ana)
+	if err := ana.Save(t.Context(), "run-1", epoch, 1, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Remove(t.Context(), "run-1"); !errors.Is(err, ErrStale) {
+		t.Errorf("who does not hold the lease: %v", err)
+	}
+	for range 2 { // the answer to the first may have been lost
+		if err := ana.Remove(t.Context(), "run-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := ana.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := ana.Remove(t.Context(), "../lease"); err == nil {
+		t.Error("a name leaves the folder")
+	}
+}
+
+func TestADamagedJournalIsListedByTheTimeOfItsFileAndNotByWhatItsHeadSays(t *testing.T) {
+	s, _ := testStore(t)
+	shelf := s.shelf()
+	for i, id := range []string{"old", "new"} {
+		if err := shelf.Save(t.Context(), id, 1, int64(i+1), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(shelf.Path, "new.json"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later := s.now().Add(time.Hour)
+	if err := os.Chtimes(filepath.Join(shelf.Path, "new.json"), later, later); err != nil {
+		t.Fatal(err)
+	}
+	list, err := shelf.List(t.Context())
+	if err != nil || len(list) != 2 || list[0].ID != "new" || list[0].Damaged == "" {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

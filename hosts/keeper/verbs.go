@@ -61,6 +61,9 @@ func verbs(s *store) []node.Verb {
 		verb("shelf.save", func(ctx context.Context, in saveIn) (answer, error) {
 			return answer{}, s.save(ctx, in)
 		}),
+		verb("shelf.remove", func(ctx context.Context, in removeIn) (answer, error) {
+			return answer{}, s.remove(ctx, in)
+		}),
 		verb("shelf.list", func(ctx context.Context, _ none) (answer, error) {
 			entries, err := s.shelf().List(ctx)
 			return answer{Entries: entries}, err
