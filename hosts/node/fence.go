@@ -248,39 +248,6 @@ func (m Machine) calm(ctx context.Context, wait time.Duration, say func(string))
 	}
 }
 
-// writeFile writes a file whole and durably: under a temporary name, flushed,
-// renamed, and the directory flushed.
-func writeFile(path string, b []byte, mode fs.FileMode) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, tempPrefix+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-// tempPrefix begins the names of refit's temporary files; sweep knows them by it.
-const tempPrefix = ".refit-tmp-"
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // readJSON reads a file of JSON into v.
 func readJSON(path string, v any) error {
 	b, err := os.ReadFile(path)
