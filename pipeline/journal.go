@@ -279,6 +279,9 @@ func (j *Journal) fits(p Plan) error {
 	if j.ID != p.ID {
 		return fmt.Errorf("%w: the journal is that of run %s, the plan that of %s", ErrPlanChanged, j.ID, p.ID)
 	}
+	if lost, added := j.differs(p); len(lost)+len(added) > 0 {
+		return fmt.Errorf("%w: the plan lacks %s; the journal lacks %s", ErrPlanChanged, listed(lost), listed(added))
+	}
 	if len(j.Steps) != len(p.Steps) {
 		return fmt.Errorf("%w: %d steps in the journal, %d in the plan", ErrPlanChanged, len(j.Steps), len(p.Steps))
 	}
