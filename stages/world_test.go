@@ -32,7 +32,8 @@ type world struct {
 	deeds []string // "kirk: stop", in order, without questions
 	said  []string
 
-	live, runs map[string]string // by host: the link, and what its processes run ("" for stopped)
+	placed     map[string][]string // by host: releases that lie there beside the one of facts
+	live, runs map[string]string   // by host: the link, and what its processes run ("" for stopped)
 	quiet      map[string]bool
 	killed     []mastodon.Process // whose records live for some time
 	second     bool               // somebody else's scheduler works too
@@ -73,7 +74,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
-			restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
@@ -171,6 +172,9 @@ func (w *world) verbs(n Node) []node.Verb {
 			f.Clock, f.Units = time.Now(), nil
 			if boot := w.boots[n.Name]; boot != "" {
 				f.Boot = boot
+			}
+			for _, r := range w.placed[n.Name] {
+				f.Releases = append(f.Releases, node.ReleaseFact{Name: r, Digest: "digest of " + r, Complete: true})
 			}
 			if w.live[n.Name] != "" {
 				f.Live = w.live[n.Name]
