@@ -103,9 +103,12 @@ func noPositionals(c *cli.Context) error {
 	}
 	// Not cli's own Required: its error comes before this one and has no exit code.
 	for _, f := range c.Command.Flags {
-		if slices.Contains(f.Names(), "to") && c.String("to") == "" {
+		if slices.Contains(f.Names(), "to") && c.String("to") == "" && c.Command.Name != "resume" && c.Command.Name != "rollback" {
 			return exitWith(exitUsage, fmt.Errorf("%s needs --to and a release's tag, such as v4.5.15", c.Command.Name))
 		}
+	}
+	if c.String("to") != "" && !c.Bool("from-hosts") && (c.Command.Name == "resume" || c.Command.Name == "rollback") {
+		return exitWith(exitUsage, fmt.Errorf("%s takes --to only with --from-hosts: the journal knows where the run goes", c.Command.Name))
 	}
 	return nil
 }

@@ -60,11 +60,11 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	}
 	held, err := pipeline.Hold(ctx, x.keeper, e.why, pipeline.HoldOptions{Watch: watch, Run: e.plan.ID})
 	if err != nil {
-		return pipeline.Result{}, lockError(ctx, err)
+		return pipeline.Result{}, x.noLease(ctx, e, err)
 	}
 	shelf, err := x.shelf()
 	if err == nil {
-		err = x.raiseFences(held.Context, x.keeper.Me.String()+", run "+e.plan.ID)
+		err = x.raiseFences(held.Context, x.keeper.Me.String()+stages.FenceRun+e.plan.ID)
 	}
 	if moved := x.unmoved(held.Context); moved != nil && err == nil {
 		return pipeline.Result{}, errors.Join(moved, release(ctx, held))
@@ -73,7 +73,7 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 		return pipeline.Result{}, errors.Join(end, release(ctx, held))
 	}
 	if err != nil {
-		return pipeline.Result{}, errors.Join(exitWith(exitRefused, fmt.Errorf("cannot fence every host, and a host that cannot be reached refuses the run: %w\nnothing was touched", err)), release(ctx, held))
+		return pipeline.Result{}, errors.Join(x.blocked(ctx, e, "cannot fence every host", "bring the host back", err), release(ctx, held))
 	}
 	j := e.journal
 	if j == nil {
@@ -86,6 +86,9 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 		run = pipeline.Unwind
 	}
 	res := run(held.Context, e.plan, j, pipeline.Options{Stop: e.stop, Watch: watch, Ground: x.deps.Ground(), Patience: x.config.Waits.Unreachable})
+	if res.Status == pipeline.Done {
+		x.shed(held.Context)
+	}
 	if err := release(ctx, held); err != nil {
 		x.say("%v; it ends by itself after %s", err, held.TTL)
 	}
@@ -108,6 +111,9 @@ func lockError(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, hosts.ErrAuth) || errors.Is(err, hosts.ErrHostKey) {
 		return exitWith(exitAuth, err)
+	}
+	if errors.Is(err, keeper.ErrDamaged) {
+		err = fmt.Errorf("%w\n`refit unlock` replaces a lease that cannot be read, after showing what runs where", err)
 	}
 	return exitWith(exitRefused, fmt.Errorf("%w\nnothing was touched", err))
 }
@@ -155,14 +161,20 @@ func roles(n stages.Node) string {
 	return strings.Join(out, ", ")
 }
 
+// The states of a host that cannot be asked for its own.
+const (
+	silentHost      = "silent"
+	unreachableHost = "unreachable"
+)
+
 // stateOf is a host's state in a word or two, and the release that its link names.
 func (x *session) stateOf(ctx context.Context, n stages.Node) (state, release string) {
 	f, err := n.Agent.Facts(ctx, node.FactsIn{Home: x.deps.Layout.Home, Units: n.Units()})
 	switch {
 	case errors.Is(err, hosts.ErrSilent):
-		return "silent", ""
+		return silentHost, ""
 	case err != nil:
-		return "unreachable", ""
+		return unreachableHost, ""
 	case !n.Has(hosts.Web) && !n.Has(hosts.Sidekiq):
 		return "up", ""
 	}

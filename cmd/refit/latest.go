@@ -14,17 +14,43 @@ import (
 
 // latest is the newest upgrade's journal, from the keeper; nil if there never was one.
 func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
+	if x.away != nil {
+		return nil, x.withoutKeeper(ctx, x.away)
+	}
 	j, err := newest(ctx, x.keeper, x.keeper.Name)
-	if errors.Is(err, errUnread) {
+	switch {
+	case errors.Is(err, errUnread):
 		return nil, x.withoutKeeper(ctx, err)
-	}
-	if err == nil {
+	case errors.Is(err, keeper.ErrNewerFormat), errors.Is(err, pipeline.ErrNewerFormat):
+		return nil, exitWith(exitPerson, fmt.Errorf("%w: use the newer refit; nothing was changed", err))
+	case errors.Is(err, keeper.ErrDamaged), errors.Is(err, pipeline.ErrDamaged):
+		return nil, exitWith(exitPerson, fmt.Errorf("%w\nnothing was changed. `refit resume --from-hosts` (or `refit rollback --from-hosts`) rebuilds it from this machine's copy and from what the hosts say, shows it, and asks", err))
+	case err != nil:
+		return nil, err
+	case j == nil:
 		x.seen = &seen{}
-		if j != nil {
-			*x.seen = seen{j.ID, j.Seq}
-		}
+		return nil, x.forgotten(ctx)
 	}
-	return j, err
+	x.seen = &seen{j.ID, j.Seq}
+	return j, nil
+}
+
+// forgotten is the error of a keeper that has no journal of any upgrade while this
+// machine has the copy of one that was left half way: it was set up anew.
+func (x *session) forgotten(ctx context.Context) error {
+	dir, err := keeper.MirrorDir(x.config.Fleet)
+	if err != nil {
+		return err
+	}
+	j, damaged, err := readable(ctx, &keeper.Dir{Path: dir})
+	if err == nil && damaged == "" && (j == nil || !halfWay(j)) {
+		return nil
+	}
+	what := fmt.Sprintf("and the copies in %s cannot be read (%s %v)", dir, damaged, err)
+	if j != nil {
+		what = fmt.Sprintf("and this machine's copy in %s says that run %s (%s → %s) was left half way: %s", dir, j.ID, j.From, j.To, standingOf(j))
+	}
+	return exitWith(exitPerson, fmt.Errorf("keeper %s knows of no upgrade, %s.\nNothing was changed. `refit resume --from-hosts` rebuilds the run from the copy and from what the hosts say, shows it, and asks; if that run is long over, move the copy away", x.keeper.Name, what))
 }
 
 // seen is the newest run as this session has seen it: what it decided by.
@@ -36,6 +62,9 @@ type seen struct {
 // unmoved refuses to go on, under the lease, by what was seen before it was taken:
 // between the two another operator may have begun a run, or gone on with one.
 func (x *session) unmoved(ctx context.Context) error {
+	if x.above != 0 && x.keeper.Epoch() != x.above+1 {
+		return refuse("another operator was at work while you looked: the lease has epoch %d, and %d was the highest that anybody had seen. See `refit status`, then decide again; nothing was touched", x.keeper.Epoch(), x.above)
+	}
 	if x.seen == nil {
 		return nil
 	}
@@ -57,6 +86,9 @@ func (x *session) idle(ctx context.Context) error {
 	if _, held := errors.AsType[*keeper.HeldError](err); held {
 		return lockError(ctx, err)
 	}
+	if errors.Is(err, hosts.ErrUnreachable) || errors.Is(err, hosts.ErrSilent) {
+		x.away = err // that took long enough to find out
+	}
 	return nil
 }
 
@@ -72,7 +104,10 @@ func newest(ctx context.Context, shelf keeper.Shelf, at string) (*pipeline.Journ
 	}
 	for _, entry := range entries {
 		if entry.Damaged != "" {
-			return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s is damaged: %s", entry.ID, at, entry.Damaged))
+			if _, err := shelf.Load(ctx, entry.ID); errors.Is(err, keeper.ErrNewerFormat) {
+				return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s: %w", entry.ID, at, err))
+			}
+			return nil, exitWith(exitPerson, fmt.Errorf("the journal of run %s on %s is %w: %s", entry.ID, at, keeper.ErrDamaged, entry.Damaged))
 		}
 		j, err := pipeline.LoadJournal(ctx, shelf, entry.ID)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +194,7 @@ func (k *keeperGone) Unwrap() error { return k.err }
 
 // next is what a person does about it.
 func (k *keeperGone) next() string {
-	s := fmt.Sprintf("bring keeper %s back, then see `refit status`; nothing can be changed without it. The journal's mirror lies at %s", k.name, k.mirror)
+	s := fmt.Sprintf("bring keeper %s back, then see `refit status`; nothing can be changed without it. If it is gone for good: give the role keeper to another host in refit.yml, then `refit resume --from-hosts`. The journal's mirror lies at %s", k.name, k.mirror)
 	switch {
 	case k.mirrorErr != nil:
 		s += fmt.Sprintf(" (and cannot be read: %v)", k.mirrorErr)

@@ -13,7 +13,7 @@ func resumeCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "resume",
 		Usage: "go on with the run that was left half way, forward or back, as its journal says",
-		Flags: []cli.Flag{configFlag(), yesFlag(), jsonFlag()},
+		Flags: append([]cli.Flag{configFlag(), yesFlag(), jsonFlag()}, fromHostsFlags()...),
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
@@ -27,6 +27,18 @@ func resumeCommand(s streams) *cli.Command {
 			if err := x.idle(look); err != nil {
 				return err
 			}
+			if c.Bool("from-hosts") {
+				r, err := x.rebuild(look, s, c.String("to"))
+				if err != nil {
+					return err
+				}
+				if !c.Bool("yes") {
+					if err := s.ask(look, fmt.Sprintf("Is that where it stands? Save it on %s and go on, %s?", x.keeper.Name, r.Journal.Direction)); err != nil {
+						return err
+					}
+				}
+				return x.execute(ctx, s, execution{plan: r.Plan, facts: r.Facts, journal: r.Journal, stop: stop, json: c.Bool("json"), why: "resume from hosts of " + r.Plan.ID})
+			}
 			j, err := x.latest(look)
 			if err != nil {
 				return err
@@ -38,6 +50,9 @@ func resumeCommand(s streams) *cli.Command {
 			facts := &stages.Facts{}
 			if err := j.LoadFacts(facts); err != nil {
 				return exitWith(exitPerson, err)
+			}
+			if err := x.sameFleet(j, facts); err != nil {
+				return err
 			}
 			s.progress()("run %s, %s from %s to %s: %s", j.ID, j.Kind, j.From, j.To, standingOf(j))
 			if j.Direction == pipeline.Backward {

@@ -16,7 +16,7 @@ func rollbackCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "rollback",
 		Usage: "take the newest run back: every node returns to the release before, one at a time",
-		Flags: []cli.Flag{configFlag(), yesFlag(), jsonFlag()},
+		Flags: append([]cli.Flag{configFlag(), yesFlag(), jsonFlag()}, fromHostsFlags()...),
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
@@ -30,8 +30,15 @@ func rollbackCommand(s streams) *cli.Command {
 			if err := x.idle(look); err != nil {
 				return err
 			}
-			j, err := x.latest(look)
-			if err != nil {
+			var j *pipeline.Journal
+			facts := &stages.Facts{}
+			if c.Bool("from-hosts") {
+				r, err := x.rebuild(look, s, c.String("to"))
+				if err != nil {
+					return err
+				}
+				j, facts = r.Journal, r.Facts
+			} else if j, err = x.latest(look); err != nil {
 				return err
 			}
 			switch {
@@ -44,9 +51,11 @@ func rollbackCommand(s streams) *cli.Command {
 					j.From, j.OneWay(), j.Marks[j.OneWay()].Started.Format("2006-01-02 15:04:05 MST"), j.From, j.Marks[j.OneWay()].Started.Format("2006-01-02 15:04:05 MST"))
 			}
 			x.adopt(j.ID)
-			facts := &stages.Facts{}
 			if err := j.LoadFacts(facts); err != nil {
 				return exitWith(exitPerson, err)
+			}
+			if err := x.sameFleet(j, facts); err != nil {
+				return err
 			}
 			s.progress()("run %s, %s: takes every node from %s back to %s", j.ID, standingOf(j), j.To, j.From)
 			s.wayBack(j)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/pipeline/report"
+	"vmst.io/refit/stages"
 )
 
 func statusCommand(s streams) *cli.Command {
@@ -55,8 +57,12 @@ type status struct {
 	Lease       *keeper.Lease `json:"lease,omitempty"`
 	KeeperError string        `json:"keeper_error,omitempty"`
 	// Run is the newest upgrade; empty if there never was one.
-	Run  *runStatus `json:"run,omitempty"`
-	Next string     `json:"next"`
+	Run *runStatus `json:"run,omitempty"`
+	// Copy is where Run was read without the keeper: the folder of this machine's copies.
+	Copy string `json:"copy,omitempty"`
+	// Database says, without the keeper, which migrations of the run it has.
+	Database string `json:"database,omitempty"`
+	Next     string `json:"next"`
 }
 
 type runStatus struct {
@@ -70,12 +76,19 @@ type runStatus struct {
 }
 
 func (x *session) status(ctx context.Context) status {
-	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet, Hosts: x.standing(ctx)}
-	x.rotation(ctx, st.Hosts)
+	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet}
+	// Keeper and hosts are asked at once: one that is cut takes a while to tell.
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		st.Hosts = x.standing(ctx)
+		x.rotation(ctx, st.Hosts)
+	})
 	lease, err := x.keeper.Show(ctx)
+	wg.Wait()
 	if err != nil {
 		st.KeeperError = err.Error()
 		st.Next = nextWithout(x.withoutKeeper(ctx, err))
+		x.witnesses(ctx, &st)
 		return st
 	}
 	st.Lease = &lease
@@ -83,9 +96,10 @@ func (x *session) status(ctx context.Context) status {
 	switch {
 	case err != nil:
 		st.KeeperError, st.Next = err.Error(), nextWithout(err)
+		x.witnesses(ctx, &st)
 		return st
 	case j != nil:
-		st.Run = &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+		st.Run = statusOf(j)
 	}
 	succeeds := x.keeper.Succeeds(lease)
 	st.Next = nextOf(lease, succeeds, j)
@@ -136,6 +150,38 @@ func (x *session) rotation(ctx context.Context, rows []report.HostRow) {
 	}
 }
 
+func statusOf(j *pipeline.Journal) *runStatus {
+	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+}
+
+// witnesses completes a status without the keeper's journals: by this machine's copy,
+// and by what the hosts and the database say themselves.
+func (x *session) witnesses(ctx context.Context, st *status) {
+	facts := &stages.Facts{}
+	if dir, err := keeper.MirrorDir(x.config.Fleet); err == nil {
+		if j, _, err := readable(ctx, &keeper.Dir{Path: dir}); err == nil && j != nil && halfWay(j) && j.LoadFacts(facts) == nil {
+			st.Run, st.Copy = statusOf(j), dir
+		}
+	}
+	// Who did not answer just now is not waited for again.
+	deps := x.deps
+	for _, row := range st.Hosts {
+		if row.State == silentHost || row.State == unreachableHost {
+			deps.Fleet = deps.Fleet.But(row.Name)
+		}
+	}
+	if len(deps.Fleet.With(hosts.Sidekiq)) == 0 {
+		return
+	}
+	t := deps.Testify(ctx)
+	for i, row := range st.Hosts {
+		if w, ok := t.Hosts[row.Name]; ok {
+			st.Hosts[i].State = w.Stands()
+		}
+	}
+	st.Database = t.Migrations(facts)
+}
+
 // nextWithout is the next thing to do where the keeper's files cannot be read.
 func nextWithout(err error) string {
 	if gone, ok := errors.AsType[*keeperGone](err); ok {
@@ -147,7 +193,10 @@ func nextWithout(err error) string {
 	if exitCode(err) == exitAuth {
 		return "let the keeper accept this key, or compare its host key, then see `refit status`"
 	}
-	return "see the runbook: a damaged journal"
+	if errors.Is(err, keeper.ErrNewerFormat) || errors.Is(err, pipeline.ErrNewerFormat) {
+		return "use the newer refit: an older one cannot read what it wrote"
+	}
+	return "`refit resume --from-hosts` rebuilds where the run stands from this machine's copy and from what the hosts say, shows it, and asks"
 }
 
 func (st status) text(w io.Writer) error {
@@ -158,6 +207,12 @@ func (st status) text(w io.Writer) error {
 	}
 	if st.Run != nil {
 		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
+	}
+	if st.Copy != "" {
+		fmt.Fprintf(t, "(by this machine's copy in %s, which may be older than what the hosts say)\n", st.Copy)
+	}
+	if st.Database != "" {
+		fmt.Fprintf(t, "database: %s\n", st.Database)
 	}
 	if st.Lease != nil && st.Lease.Held {
 		fmt.Fprintf(t, "lease: %s, since %s, last sign of life %s ago, at %q\n", st.Lease.Holder, st.Lease.Acquired.UTC().Format(time.DateTime), st.Lease.Age().Round(time.Second), st.Lease.Step)

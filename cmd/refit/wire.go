@@ -39,6 +39,11 @@ type session struct {
 	say    func(format string, args ...any)
 	// seen is the newest run when it was last looked at; nil before that.
 	seen *seen
+	// away is why the keeper could not be reached, once that was found out.
+	away error
+	// above is the highest epoch that anybody had seen when a run was rebuilt from the
+	// hosts; 0 where none was.
+	above int64
 }
 
 // newRun makes the ID of a run: when it began, and something that no other has.
@@ -178,7 +183,10 @@ func (x *session) highestFence(ctx context.Context) (int64, error) {
 		highest = max(highest, f.Epoch)
 		return err
 	})
-	return highest, err
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errFences, err)
+	}
+	return highest, nil
 }
 
 // raiseFencesFor is raiseFences for an epoch that is not this session's.
@@ -188,6 +196,9 @@ func (x *session) raiseFencesFor(ctx context.Context, epoch int64, holder string
 		return err
 	})
 }
+
+// errFences tells that a host could not be asked for its fence.
+var errFences = errors.New("cannot read the fence of every host")
 
 // raiseFences makes every host refuse what an earlier holder of the lease may
 // still try. A host that cannot be reached refuses the run.
