@@ -18,6 +18,11 @@ import (
 // fenceWait is how long a verb waits while the fence is being raised.
 const fenceWait = 30 * time.Second
 
+// endWait is the least time that a killed verb is given to be gone: on a busy host
+// the kernel ends a process, and frees its locks, only when it comes to it. How
+// long verbs at work are waited for says nothing about that.
+const endWait = 20 * time.Second
+
 // lockPoll is how often a lock that another holds is tried again. flock(2) cannot
 // wait with a limit.
 const lockPoll = 20 * time.Millisecond
@@ -214,7 +219,7 @@ func (m Machine) lockFence(ctx context.Context, in RaiseIn, say func(string)) (*
 			return nil, nil, fmt.Errorf("cannot end %s: %w", h, err)
 		}
 	}
-	lock, err = flock(ctx, m.state("fence.lock"), syscall.LOCK_EX, in.Wait)
+	lock, err = flock(ctx, m.state("fence.lock"), syscall.LOCK_EX, max(in.Wait, endWait))
 	if errors.Is(err, errLocked) {
 		return nil, nil, Failf(CodeInUse, "cannot raise the fence to %d: it is still held after ending %s", in.Epoch, who)
 	}
