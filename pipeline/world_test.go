@@ -29,7 +29,8 @@ type world struct {
 	fails map[string]error
 	heals bool // a failing Undo succeeds the second time
 	crash map[string]bool
-	seen  map[string]int
+	// seen counts how often each point inside a deed was come to.
+	seen map[string]int
 }
 
 func newWorld(t *testing.T, steps int) *world {
@@ -150,6 +151,7 @@ func (d *deed) mayAct(ctx context.Context, what string, want State) {
 
 // dies ends the process the first time it comes to that point.
 func (w *world) dies(point string) {
+	w.seen[point]++
 	if w.crash[point] {
 		delete(w.crash, point)
 		panic(died{})
