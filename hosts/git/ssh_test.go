@@ -88,12 +88,14 @@ func TestAFrozenSSHHostEndsTheFetch(t *testing.T) {
 	u := awkward(t)
 	s := hoststest.NewServer(t)
 	s.Freeze()
-	m := open(t, git.Options{URL: fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, u.dir), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile, Silence: 200 * time.Millisecond})
-	if _, err := m.Tag(t.Context(), "v4.5.14"); !errors.Is(err, git.ErrUnreachable) {
+	o := git.Options{URL: fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, u.dir), KnownHosts: s.KnownHosts, KeyFile: s.KeyFile}
+	short := o
+	short.Silence = 200 * time.Millisecond
+	if _, err := open(t, short).Tag(t.Context(), "v4.5.14"); !errors.Is(err, git.ErrUnreachable) {
 		t.Errorf("got %v", err)
 	}
 	s.Thaw()
-	if _, err := m.Tag(t.Context(), "v4.5.14"); err != nil {
+	if _, err := open(t, o).Tag(t.Context(), "v4.5.14"); err != nil {
 		t.Errorf("thawed: %v", err)
 	}
 }

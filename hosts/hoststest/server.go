@@ -34,6 +34,9 @@ type Server struct {
 	Port int
 	// KeyFile is the private key that it accepts, KnownHosts names its own.
 	KeyFile, KnownHosts string
+	// Instead, if it is set, answers commands in place of sh: a process would hold up
+	// the time of a test's bubble. Its error is exit status 1.
+	Instead func(line string, out io.Writer) error
 
 	t        testing.TB
 	listener net.Listener
@@ -318,8 +321,8 @@ func (s *Server) session(ch xssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	var mu sync.Mutex
 	var cmd *exec.Cmd
+	begun := make(chan struct{}) // closed once cmd was started, or could not be
 	for r := range reqs {
 		switch r.Type {
 		case "exec":
@@ -327,19 +330,23 @@ func (s *Server) session(ch xssh.NewChannel) {
 			s.mu.Lock()
 			s.commands = append(s.commands, line)
 			s.mu.Unlock()
-			mu.Lock()
-			cmd = exec.CommandContext(s.ctx, "sh", "-c", line)
-			mu.Unlock()
 			if r.WantReply {
 				r.Reply(true, nil) //nolint:errcheck // the client's view is what is tested
 			}
-			go s.exec(c, cmd)
+			if s.Instead != nil {
+				go s.instead(c, line)
+				continue
+			}
+			cmd = exec.CommandContext(s.ctx, "sh", "-c", line)
+			go s.exec(c, cmd, begun)
 		case "signal":
-			mu.Lock()
-			if cmd != nil && cmd.Process != nil {
+			if cmd == nil {
+				continue
+			}
+			<-begun
+			if cmd.Process != nil {
 				syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) //nolint:errcheck // it may be gone
 			}
-			mu.Unlock()
 		default:
 			if r.WantReply {
 				r.Reply(false, nil) //nolint:errcheck // the client's view is what is tested
@@ -348,9 +355,26 @@ func (s *Server) session(ch xssh.NewChannel) {
 	}
 }
 
+// instead answers a command without a process.
+func (s *Server) instead(c xssh.Channel, line string) {
+	s.count(1)
+	status := uint32(0)
+	if err := s.Instead(line, c); err != nil {
+		status = 1
+	}
+	s.count(-1)
+	end(c, status)
+}
+
+// end tells the client how a command ended.
+func end(c xssh.Channel, status uint32) {
+	c.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, status)) //nolint:errcheck // the link may be gone
+	c.Close()                                                                       //nolint:errcheck // as above
+}
+
 // exec runs a command. Like OpenSSH it only closes the command's pipes when the
 // connection goes.
-func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd) {
+func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd, begun chan<- struct{}) {
 	s.count(1)
 	cmd.Env = append(os.Environ(), "PATH="+s.path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -362,6 +386,7 @@ func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd) {
 	if err == nil {
 		err = cmd.Start()
 	}
+	close(begun)
 	if err == nil {
 		go func() {
 			io.Copy(stdin, c) //nolint:errcheck // either end may go
@@ -378,6 +403,5 @@ func (s *Server) exec(c xssh.Channel, cmd *exec.Cmd) {
 	}
 	// Counted before it is told: who hears of the end may begin the next at once.
 	s.count(-1)
-	c.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, status)) //nolint:errcheck // the link may be gone
-	c.Close()                                                                       //nolint:errcheck // as above
+	end(c, status)
 }

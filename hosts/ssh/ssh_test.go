@@ -4,15 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +27,7 @@ import (
 func options(s *hoststest.Server) ssh.Options {
 	return ssh.Options{
 		Name: "kirk", Address: "127.0.0.1", Port: s.Port, User: "refit", KeyFile: s.KeyFile, KnownHosts: []string{s.KnownHosts},
-		ConnectTimeout: 5 * time.Second, AnswerTimeout: 5 * time.Second,
+		ConnectTimeout: time.Minute, AnswerTimeout: time.Minute,
 		Retry: ssh.Retry{Attempts: 2, First: time.Millisecond, Longest: time.Millisecond},
 	}
 }
@@ -99,31 +99,6 @@ func TestAHostThatAcceptsAndSaysNothingEndsTheDial(t *testing.T) {
 	}
 }
 
-func TestAHostThatFallsSilentEndsTheCommand(t *testing.T) {
-	s := hoststest.NewServer(t)
-	o := options(s)
-	o.AnswerTimeout = 200 * time.Millisecond
-	c := newConn(t, o)
-	begun := newStarted()
-	go func() {
-		<-begun.c
-		s.Freeze()
-	}()
-	err := c.Run(t.Context(), sh("echo begun; exec sleep 60"), begun)
-	if !errors.Is(err, ssh.ErrSilent) {
-		t.Errorf("got %v, want ErrSilent", err)
-	}
-}
-
-func TestABusyHostThatSaysNothingIsNotTakenForFrozen(t *testing.T) {
-	o := options(hoststest.NewServer(t))
-	o.AnswerTimeout = 100 * time.Millisecond
-	c := newConn(t, o)
-	if err := c.Run(t.Context(), sh("sleep 0.5"), nil); err != nil {
-		t.Errorf("a quiet command was cut off: %v", err)
-	}
-}
-
 func TestALostConnectionIsToldAndTheNextCommandConnectsAgain(t *testing.T) {
 	s := hoststest.NewServer(t)
 	c := newConn(t, options(s))
@@ -171,31 +146,6 @@ func TestManyCallersShareOneConnectionAndFewSessions(t *testing.T) {
 	wg.Wait()
 	if s.Accepted() != 1 || s.MostAtOnce() > 3 {
 		t.Errorf("%d connections and %d commands at once, want 1 and at most 3", s.Accepted(), s.MostAtOnce())
-	}
-}
-
-func TestAHostThatRefusesConnectionsIsTriedAFewTimesByAllCallersTogether(t *testing.T) {
-	s := hoststest.NewServer(t)
-	s.Stop()
-	var dials atomic.Int64
-	o := options(s)
-	o.Retry = ssh.Retry{Attempts: 2, First: 50 * time.Millisecond, Longest: 50 * time.Millisecond}
-	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-		dials.Add(1)
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}
-	c := newConn(t, o)
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrUnreachable) {
-				t.Errorf("got %v, want ErrUnreachable", err)
-			}
-		})
-	}
-	wg.Wait()
-	if n := dials.Load(); n > 4 {
-		t.Errorf("%d attempts for 10 callers", n)
 	}
 }
 
@@ -269,26 +219,34 @@ func TestAHostBehindAJumpIsReached(t *testing.T) {
 func TestAnEndedContextEndsTheCommandOnTheHost(t *testing.T) {
 	c := newConn(t, options(hoststest.NewServer(t)))
 	mark := filepath.Join(t.TempDir(), "ended")
+	if err := syscall.Mkfifo(mark, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	begun := newStarted()
 	go func() {
 		<-begun.c
 		cancel()
 	}()
-	err := c.Run(ctx, sh(`trap 'touch "`+mark+`"; exit' TERM; echo begun; sleep 60 & wait`), begun)
+	err := c.Run(ctx, sh(`trap 'echo ended > "`+mark+`"; exit' TERM; echo begun; sleep 60 & wait`), begun)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's end", err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		if _, err := os.Stat(mark); err == nil {
-			return
+	told := make(chan error, 1)
+	go func() {
+		b, err := os.ReadFile(mark) // waits for the writer
+		if err == nil && string(b) != "ended\n" {
+			err = fmt.Errorf("it said %q", b)
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the command was not told to end")
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		if err != nil {
+			t.Error(err)
 		}
-		if err := exec.Command("sleep", "0.02").Run(); err != nil {
-			t.Fatal(err)
-		}
+	case <-time.After(time.Minute):
+		t.Fatal("the command was not told to end")
 	}
 }
 
