@@ -22,7 +22,8 @@ func (d Deps) finish(ctx context.Context, n Node, in node.JobIn, say pipeline.Sa
 		return "", job, fmt.Errorf("%s: cannot start %s: %w", n.Name, in.Unit, err)
 	}
 	err = pipeline.Await(ctx, pipeline.Gate{
-		Name: fmt.Sprintf("%s on %s ends", in.Unit, n.Name), Every: 200 * time.Millisecond, Within: d.Waits.Boot,
+		// It takes only what the host's own work leaves it, so a boot takes longer.
+		Name: fmt.Sprintf("%s on %s ends", in.Unit, n.Name), Every: 200 * time.Millisecond, Within: 3 * d.Waits.Boot,
 		Probe: func(ctx context.Context) error {
 			var err error
 			if job, err = n.Agent.JobStatus(ctx, in.Unit); err != nil {

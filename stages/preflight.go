@@ -46,8 +46,9 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	return nil
 }
 
-// measured is how long the proxies' logs are watched for the share of errors that
-// is usual here. A fleet that has fewer requests is taken for one without errors.
+// measured is how long at most the proxies' logs are watched for the share of
+// errors that is usual here. A fleet that has fewer requests is taken for one
+// without errors.
 const measured = 10 * time.Second
 
 // measure completes the baseline by the errors that users meet already.
@@ -56,8 +57,10 @@ func (s preflight) measure(ctx context.Context, say pipeline.Say) error {
 	if err != nil {
 		return err
 	}
+	// What a web node is held to for a shorter time need not be known better.
+	within := min(measured, max(s.d.Holds.Web, time.Second))
 	var sum nginx.Traffic
-	for began := time.Now(); time.Since(began) < measured && sum.Requests < 10*leastRequests; {
+	for began := time.Now(); time.Since(began) < within && sum.Requests < 10*leastRequests; {
 		if err := pause(ctx, time.Second); err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func (s preflight) measure(ctx context.Context, say pipeline.Say) error {
 		sum.Errors += t.Errors
 	}
 	if sum.Requests < leastRequests {
-		say("only %d requests in %s: the usual share of errors is not known and taken for none", sum.Requests, measured)
+		say("only %d requests in %s: the usual share of errors is not known and taken for none", sum.Requests, within)
 		return nil
 	}
 	s.f.Baseline.Errors = sum.ErrorRate()

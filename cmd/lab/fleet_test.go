@@ -41,6 +41,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// beat is how often Sidekiq's processes give their signs of life: the full tests
+// keep Sidekiq's own pace, the others do not wait for it at every roll.
+func beat() int {
+	if os.Getenv("REFIT_FULL") != "" {
+		return 0
+	}
+	return 2
+}
+
 // theFleet raises the lab for the first test that asks.
 func theFleet(t *testing.T) *fleet {
 	t.Helper()
@@ -62,7 +71,7 @@ func theFleet(t *testing.T) *fleet {
 		fmt.Printf("%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 	}
 	l, err := lab.Up(context.Background(), lab.Options{
-		Dir: filepath.Join(root, ".lab"), Files: files, Release: "v4.5.1", Gems: standinGems, Self: self, Say: tell,
+		Dir: filepath.Join(root, ".lab"), Files: files, Release: "v4.5.1", Beat: beat(), Gems: standinGems, Self: self, Say: tell,
 		Prepare: prepareStandin("", files, tell),
 	})
 	if err != nil {

@@ -62,6 +62,9 @@ type Options struct {
 	// Prepare makes the repository of the application once the gem registry exists
 	// and gives its path; nil if App names one or none is wanted.
 	Prepare func(ctx context.Context, image, gems string) (string, error)
+	// Beat is how many seconds lie between two signs of life of a Sidekiq process; 0
+	// for Sidekiq's own ten. Each roll waits for up to one beat.
+	Beat int
 	// Gems names the gems that the registry must hold, with all they need; nil
 	// leaves the registry empty unless GemRegistry names one.
 	Gems []string
@@ -94,6 +97,7 @@ type State struct {
 	// App is the bare repository of the application, empty for none.
 	App     string    `json:"app,omitempty"`
 	Release string    `json:"release,omitempty"`
+	Beat    int       `json:"beat,omitempty"`
 	Self    string    `json:"self"`
 	Since   time.Time `json:"since"`
 	// Gems, NpmOverlay and Git are the folders that the mirrors serve, NpmFrom the

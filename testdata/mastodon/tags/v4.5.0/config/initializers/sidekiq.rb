@@ -14,6 +14,13 @@ Sidekiq.configure_server do |config|
   config.redis = { url: Mastodon::RedisSettings.url }
   config.logger.level = Logger.const_get(ENV.fetch('RAILS_LOG_LEVEL', 'info').upcase)
 
+  # Only for a lab: a sign of life every so many seconds instead of ten.
+  if (beat = ENV['SIDEKIQ_BEAT'])
+    require 'sidekiq/launcher'
+    Sidekiq::Launcher.send(:remove_const, :BEAT_PAUSE)
+    Sidekiq::Launcher.const_set(:BEAT_PAUSE, Integer(beat))
+  end
+
   clock = Mastodon::Clock.new(Float(ENV.fetch('SCHEDULER_INTERVAL', 5)))
   listens = -> { config.capsules.values.any? { |capsule| capsule.queues.include?('scheduler') } }
 
