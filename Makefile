@@ -3,6 +3,8 @@ SHELL      := /bin/bash
 GO         ?= go
 BIN        := bin
 STATIC     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
+# The lab tests, with the seconds of each at the end.
+LAB_RUN     = set -o pipefail; REFIT_LAB=1 $(GO) test -count=1 -p 1 -v -run Lab $(1) ./hosts/lab ./cmd/lab | tee $(BIN)/lab-tests.log; rc=$$?; .ci/seconds $(BIN)/lab-tests.log; exit $$rc
 # Lab tests need root on Linux. In CI they must run: there they fail, never skip.
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
@@ -23,16 +25,17 @@ tools:
 demo: build ## a real upgrade of a lab fleet under load, watched live (Linux, root)
 	$(BIN)/lab demo
 
-test: test-unit test-lab ## all tests that fit in about 20 minutes, lab tests included
+test: test-unit test-lab ## all tests that fit in about 30 minutes, lab tests included
 
 test-unit: tools
 	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
 	REFIT_UNIT=1 $(GO) test -race ./...
+	$(GO) test ./pipeline ./hosts/keeper # walks of every course, which the race detector would slow down
 
 test-lab: build
 ifeq ($(LAB_TESTS),1)
 	$(BIN)/lab check --install
-	REFIT_LAB=1 $(GO) test -count=1 -timeout 60m -p 1 -v -run Lab ./hosts/lab ./cmd/lab
+	@$(call LAB_RUN,-timeout 60m)
 else ifeq ($(CI),true)
 	@echo "the lab tests need root on Linux, and in CI they must run"; exit 1
 else
@@ -40,7 +43,7 @@ else
 endif
 
 test-full: test ## all tests, those that last long too, and the lab tests three times in a row; run by hand
-	for i in 1 2 3; do REFIT_FULL=1 REFIT_LAB=1 $(GO) test -count=1 -timeout 180m -p 1 -v -run Lab ./hosts/lab ./cmd/lab || exit 1; done
+	@for i in 1 2 3; do ( export REFIT_FULL=1; $(call LAB_RUN,-timeout 180m) ) || exit 1; done
 
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
