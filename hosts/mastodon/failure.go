@@ -19,11 +19,12 @@ var frame = regexp.MustCompile(`^\s*(from )?[\w./@+~-]+\.(rb|rake|ru|js|mjs|cjs|
 
 // FailureLines picks from a tool's output the lines that tell why it failed, at
 // most max, in their order and without repetitions; the last lines where none
-// does.
+// does. Passwords of connection strings are cut out: a client that cannot connect
+// may quote the address it was given.
 func FailureLines(output string, max int) []string {
 	var lines []string
 	for l := range strings.Lines(output) {
-		l = strings.TrimRight(l, " \t\r\n")
+		l = scrub(strings.TrimRight(l, " \t\r\n"), nil)
 		if strings.TrimSpace(l) == "" || frame.MatchString(l) || slices.Contains(lines, l) {
 			continue
 		}

@@ -131,6 +131,13 @@ Tasks: TOP => db:migrate
 	}
 }
 
+func TestAnAddressThatAToolQuotesLosesItsPassword(t *testing.T) {
+	got := strings.Join(FailureLines("Redis::CannotConnectError: Error connecting to redis://:canary-redis@127.0.0.1:6379/0\nPG::ConnectionBad: invalid dsn: host=majel password='canary db' dbname=x\n", 5), "\n")
+	if strings.Contains(got, "canary") || !strings.Contains(got, "redis://:[hidden]@127.0.0.1:6379/0") || !strings.Contains(got, "host=majel password=[hidden] dbname=x") {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestAFailureThatIsKnownHasAHint(t *testing.T) {
 	for output, want := range map[string]string{
 		"WARNING:  you don't own a lock of type ExclusiveLock\nFailed to release advisory lock": "transaction pooler",
