@@ -67,6 +67,56 @@ func TestEachRuleRefusesItsFaultAloneAndNamesTheRemedy(t *testing.T) {
 			[]string{"decker runs debian 13 (arm64)…use a builder like the nodes"},
 			nil,
 		},
+		"rights: the ssh user may look and not act": {
+			func(l *look) {
+				l.host("kirk", func(f *node.Facts) {
+					f.Agent, f.Rights = "refit-12", node.Rights{User: "refit", Refused: []string{"units"}}
+				})
+			},
+			[]string{"kirk: sudo lets refit look, and not act (units is refused)…refit ALL=(root) NOPASSWD: /var/lib/refit/bin/refit-12 node *"},
+			nil,
+		},
+		"rights: everything as root is said once for all hosts": {
+			func(l *look) {
+				for _, n := range l.d.Fleet {
+					l.host(n.Name, func(f *node.Facts) { f.Rights = node.Rights{User: "refit", Anything: true, Uploads: true} })
+				}
+			},
+			nil,
+			[]string{"refit may run every command as root on sulu, …kirk, …`refit example --sudoers`"},
+		},
+		"rights: an agents' folder of the ssh user's is said": {
+			func(l *look) {
+				l.host("kirk", func(f *node.Facts) { f.Rights = node.Rights{User: "refit", Uploads: true} })
+			},
+			nil,
+			[]string{"refit can put its own programs where sudo runs them as root (/var/lib/refit/bin) on kirk: that key is worth as much as root's"},
+		},
+		"rights: sudo that cannot be asked is said": {
+			func(l *look) {
+				l.host("kirk", func(f *node.Facts) { f.Rights = node.Rights{User: "refit", Error: "no sudo here"} })
+			},
+			nil,
+			[]string{"kirk: what sudo allows to refit could not be found out: no sudo here"},
+		},
+		"rights: a fence that everybody can write": {
+			func(l *look) {
+				l.host("kirk", func(f *node.Facts) {
+					f.Loose = []node.FileFact{{Path: "/var/lib/refit/fence", Mode: 0o666, Owner: "root", Writable: true}}
+				})
+			},
+			[]string{"kirk: /var/lib/refit/fence can be written by everybody (mode 0666)…chown root:root /var/lib/refit/fence && chmod go-w /var/lib/refit/fence"},
+			nil,
+		},
+		"rights: a lease of another's": {
+			func(l *look) {
+				l.host("khan", func(f *node.Facts) {
+					f.Loose = []node.FileFact{{Path: "/var/lib/refit/lease.json", Mode: 0o600, Owner: "mallory"}}
+				})
+			},
+			[]string{"khan: /var/lib/refit/lease.json belongs to mallory (mode 0600)"},
+			nil,
+		},
 		"unit: not through the live release": {
 			func(l *look) {
 				l.unit("kirk", web, func(u *node.UnitState) { u.ExecStart = "/usr/local/bin/bundle exec puma -C config/puma.rb" })

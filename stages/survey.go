@@ -109,7 +109,7 @@ func gather(f Fleet, do func(Node)) {
 }
 
 func (d Deps) factsIn(n Node, salt []byte, probes []toolchain.Probe) node.FactsIn {
-	in := node.FactsIn{Paths: []string{"/var/lib/refit"}}
+	in := node.FactsIn{Paths: []string{node.StateDir}, Rights: true}
 	if n.Has(hosts.Web) || n.Has(hosts.Sidekiq) || n.Has(hosts.Builder) {
 		in.Home = d.Layout.Home
 		in.Paths = append(in.Paths, path.Join(d.Layout.Home, "releases"))

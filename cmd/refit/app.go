@@ -137,14 +137,3 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
-func exampleCommand(s streams) *cli.Command {
-	return &cli.Command{
-		Name:  "example",
-		Usage: "print a commented refit.yml",
-		Action: func(*cli.Context) error {
-			_, err := s.out.Write(exampleYML)
-			return err
-		},
-	}
-}

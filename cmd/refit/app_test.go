@@ -62,6 +62,10 @@ func TestACommandLineThatIsWrongEndsWithItsCodeAndAHint(t *testing.T) {
 		"rollback --yes --config /nowhere":    {exitUsage, "/nowhere"},
 		"node no.such.verb":                   {exitFailed, "cannot read the request"},
 		"example":                             {exitDone, "fleet: vmst.io"},
+		"example --sudoers":                   {exitDone, "\nrefit ALL=(root) NOPASSWD: /var/lib/refit/bin/refit-"},
+		"example --sudoers --user ops":        {exitDone, "\nops ALL=(root) NOPASSWD: /var/lib/refit/bin/refit-"},
+		"example --sudoers --user ALL":        {exitUsage, "--user"},
+		"example --sudoers --user root":       {exitUsage, "root needs no sudoers"},
 		"upgrade --to v4.5.15 --json --yes=7": {exitUsage, "yes"},
 	} {
 		code, out, errs := command(t.Context(), strings.Fields(line)...)

@@ -120,7 +120,7 @@ func (x *session) wireFleet(run, binary string) error {
 		x.conns[h.Name] = conn
 		n := stages.Node{
 			Host:  hosts.Host{Name: h.Name, Address: h.Address, Roles: h.Roles, Shell: conn},
-			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", Deadline: c.SSH.Silence},
+			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", User: c.SSH.User, Deadline: c.SSH.Silence},
 		}
 		if h.Web != nil {
 			n.Port, n.Streaming = h.Web.Port, h.Web.Streaming

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,6 +33,8 @@ type Agent struct {
 	Epoch func() int64
 	// Sudo runs the agent through "sudo -n".
 	Sudo bool
+	// User is who logs in there, for what is said of sudo; empty if nobody knows.
+	User string
 	// Deadline is how long the host may stay silent; 0 for 15 seconds. A host at
 	// work says so every two seconds.
 	Deadline time.Duration
@@ -42,8 +45,9 @@ type Agent struct {
 	path string // of the agent on the host, once it is known to be there
 }
 
-// BinDir is where agents lie on a host. The ssh user owns it; its sudoers line
-// allows exactly "/var/lib/refit/bin/refit-* node *".
+// BinDir is where agents lie on a host. Where root owns it, root puts agents there
+// and sudo allows one of them; where the ssh user owns it, refit puts them there by
+// itself, and that user can run anything as root. See docs/adopt.md, "Rights".
 const BinDir = StateDir + "/bin"
 
 // Call calls a verb: in is its argument, payload (may be nil) what it reads after
@@ -128,8 +132,8 @@ func (a *Agent) once(ctx context.Context, agent, verb string, head []byte, paylo
 			return true, fmt.Errorf("%s: cannot run %s: %w", a.Host, agent, runErr)
 		}
 		if strings.HasPrefix(exit.Stderr, "sudo:") {
-			return false, fmt.Errorf("%s: sudo refuses to run the agent: %s; allow it in sudoers: ALL=(root) NOPASSWD: %s/refit-* node *",
-				a.Host, strings.TrimSpace(exit.Stderr), a.dir())
+			return false, fmt.Errorf("%s: %w: sudo does not allow the agent of this refit (%s). As root there, add this line to /etc/sudoers.d/refit (`refit example --sudoers` prints the file): %s",
+				a.Host, hosts.ErrAuth, strings.TrimSpace(exit.Stderr), SudoersLine(cmp.Or(a.User, "USER"), agent))
 		}
 	}
 	return false, fmt.Errorf("%s: %s: %w", a.Host, verb, runErr)
@@ -171,7 +175,7 @@ func (a *Agent) Upload(ctx context.Context) (string, error) {
 	}
 	// The name holds the hash of the content, and Put verifies what arrived before
 	// it gets that name: a file of this name is this file.
-	p := path.Join(a.dir(), "refit-"+hex.EncodeToString(h.Sum(nil))[:16])
+	p := path.Join(a.dir(), agentName(h.Sum(nil)))
 	err = a.Shell.Run(ctx, hosts.Command{Argv: []string{"test", "-x", p}}, nil)
 	var exit *hosts.ExitError
 	if errors.As(err, &exit) {
@@ -179,12 +183,29 @@ func (a *Agent) Upload(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("cannot read the agent's binary: %w", err)
 		}
 		err = a.Shell.Put(ctx, p, 0o755, f)
+		if errors.As(err, &exit) && strings.Contains(exit.Stderr, "Permission denied") {
+			return "", fmt.Errorf("%s: %w: %s is not there, and the ssh user may not write to %s. As root there: install -o root -g root -m 755 refit %s, and allow it in sudoers: `refit example --sudoers` prints both",
+				a.Host, hosts.ErrAuth, p, a.dir(), p)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: cannot put the agent on the host: %w", a.Host, err)
 	}
 	a.path = p
 	return p, nil
+}
+
+// agentName is the name of an agent's file, from the SHA-256 of its content.
+func agentName(sum []byte) string { return "refit-" + hex.EncodeToString(sum)[:16] }
+
+// AgentPath is where the agent with a content lies on hosts, and the content's
+// SHA-256 in hex.
+func AgentPath(binary io.Reader) (file, sum string, err error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, binary); err != nil {
+		return "", "", fmt.Errorf("cannot read the agent's binary: %w", err)
+	}
+	return path.Join(BinDir, agentName(h.Sum(nil))), hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func (a *Agent) forget(agent string) {

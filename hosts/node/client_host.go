@@ -22,6 +22,9 @@ type FactsIn struct {
 	Files []FileCheck `json:"files,omitempty"`
 	// Commands are asked for the first line that they print.
 	Commands []FactCommand `json:"commands,omitempty"`
+	// Rights asks what sudo allows to the caller, and whether others than root can
+	// change refit's own files.
+	Rights bool `json:"rights,omitempty"`
 }
 
 // FileCheck asks whether a user can use a file.
@@ -74,6 +77,10 @@ type Facts struct {
 	// Files and Commands are the answers, in order.
 	Files    []FileFact    `json:"files,omitempty"`
 	Commands []CommandFact `json:"commands,omitempty"`
+	// Rights is what sudo allows to the caller.
+	Rights Rights `json:"rights"`
+	// Loose are files of refit's own that others than root can change, or own.
+	Loose []FileFact `json:"loose,omitempty"`
 	// Agent is the name of the agent's file, which holds the hash of its content.
 	Agent string `json:"agent"`
 	// Boot is the ID of the host's boot, Started when that was.

@@ -64,6 +64,14 @@ func (m Machine) facts(ctx context.Context, in FactsIn, _ io.Reader, _ func(stri
 			f.EnvError = err.Error()
 		}
 	}
+	if in.Rights {
+		// sudo(8) sets it, and the caller cannot set it through sudo.
+		caller := os.Getenv("SUDO_USER")
+		f.Rights = m.rights(ctx, caller)
+		if f.Loose, err = m.loose(caller); err != nil {
+			return f, err
+		}
+	}
 	f.Files = make([]FileFact, len(in.Files))
 	f.Commands = make([]CommandFact, len(in.Commands))
 	var g errgroup.Group

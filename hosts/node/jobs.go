@@ -88,7 +88,7 @@ func (m Machine) jobStart(ctx context.Context, in JobIn, _ io.Reader, _ func(str
 // prepareJob writes what a job needs and its record, durably, before it is
 // started, and returns the command that starts it.
 func (m Machine) prepareJob(ctx context.Context, in JobIn) ([]string, error) {
-	agent, err := m.agent()
+	agent, err := m.keptAgent()
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +165,9 @@ func envFile(env []string) ([]byte, error) {
 
 // jobBegan is called by the job's unit before its command.
 func (m Machine) jobBegan(unit string, now time.Time) error {
+	if err := checkUnits(unit); err != nil {
+		return err
+	}
 	j, err := m.readJob(unit)
 	if err != nil {
 		return err
@@ -176,6 +179,9 @@ func (m Machine) jobBegan(unit string, now time.Time) error {
 // jobEnded is called by the job's unit after its command, with the variables that
 // systemd.exec(5) gives to ExecStopPost.
 func (m Machine) jobEnded(unit string, env func(string) string, now time.Time) error {
+	if err := checkUnits(unit); err != nil {
+		return err
+	}
 	j, err := m.readJob(unit)
 	if err != nil {
 		return err

@@ -59,6 +59,7 @@ func (m Machine) sweepFiles(in SweepIn, working bool, out *SweepOut) error {
 		{filepath.Join(home(in.Home), tempPrefix+"*"), "file"},
 		{m.state(tempPrefix + "*"), "file"},
 		{m.state("bin", tempPrefix+"*"), "file"},
+		{m.state("agents", tempPrefix+"*"), "file"},
 		{m.state("holders", tempPrefix+"*"), "file"},
 		{m.state("jobs", "*", tempPrefix+"*"), "file"},
 		// The keeper's, see package keeper. The lease's is written over by the next.
@@ -129,7 +130,11 @@ func (m Machine) sweepAgents(in SweepIn, out *SweepOut) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range paths {
+	kept, err := filepath.Glob(m.state("agents", "refit-*"))
+	if err != nil {
+		return err
+	}
+	for _, p := range append(paths, kept...) {
 		fi, err := os.Lstat(p)
 		if err != nil || filepath.Base(p) == filepath.Base(self) || time.Since(fi.ModTime()) < agentAge {
 			continue
