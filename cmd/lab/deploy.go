@@ -83,6 +83,9 @@ func deployWith(ctx context.Context, l *lab.Lab, self, program string, tell lab.
 	if err := errors.Join(os.RemoveAll(filepath.Join(l.Dir, "state")), os.RemoveAll(filepath.Join(l.Dir, "cache"))); err != nil {
 		return err
 	}
+	if err := trust(ctx, l, program); err != nil {
+		return err
+	}
 	tell("building and placing %s with refit", l.Release)
 	c := refitUnder(ctx, l, self, program, "place", "--first", "--to", l.Release)
 	var out strings.Builder

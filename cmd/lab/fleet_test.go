@@ -26,6 +26,9 @@ type fleet struct {
 	*lab.Lab
 	refit string
 	dir   string // of refit's own files: configurations, state, caches
+
+	said  *recorder
+	watch *sampler
 }
 
 var shared *fleet
@@ -85,6 +88,7 @@ func theFleet(t *testing.T) *fleet {
 	if err := deployWith(context.Background(), l, self, shared.refit, tell); err != nil {
 		t.Fatal(err)
 	}
+	shared.said, shared.watch = &recorder{}, watchArguments(canaries(t, l))
 	return shared
 }
 
@@ -121,6 +125,7 @@ func (f *fleet) run(t *testing.T, config string, args ...string) answer {
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	err = c.Run()
+	f.said.add(args, out.String(), errs.String())
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return answer{e.ExitCode(), out.String(), errs.String()}
 	}

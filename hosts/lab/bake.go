@@ -30,7 +30,8 @@ UseDNS no
 Subsystem sftp /usr/lib/openssh/sftp-server
 `
 
-// sudoers is the one right that refit's user has on a host.
+// sudoers is the right that refit's user has on a bare host; deploying gives it the
+// tight form (cmd/lab/trust.go).
 const sudoers = `Defaults:refit !requiretty
 refit ALL=(root) NOPASSWD: /var/lib/refit/bin/refit-* node *
 `

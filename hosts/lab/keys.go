@@ -160,7 +160,7 @@ func (l *Lab) trust() (*tls.Config, error) {
 
 // makeSecrets fills in what is not set yet.
 func makeSecrets(s *Secrets) error {
-	b := make([]byte, 256) // 512 letters
+	b := make([]byte, 320) // 640 letters
 	if _, err := rand.Read(b); err != nil {
 		return fmt.Errorf("cannot make the lab's secrets: %w", err)
 	}
@@ -175,7 +175,7 @@ func makeSecrets(s *Secrets) error {
 	}
 	*s = Secrets{
 		Database: take(24), Replication: take(24), KeyBase: take(128), OTP: take(128),
-		Probe: take(43), Load: take(43), Admin: take(43),
+		Probe: take(43), Load: take(43), Admin: take(43), Redis: take(24), Vapid: take(43), Storage: take(40), Mail: take(24),
 	}
 	return nil
 }

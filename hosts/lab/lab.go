@@ -128,6 +128,12 @@ type Secrets struct {
 	Probe string `json:"probe"`
 	Load  string `json:"load"`
 	Admin string `json:"admin"`
+	// Redis is its password. Vapid, Storage and Mail are those of services that the
+	// lab does not have; they stand in .env.production as a real fleet's do.
+	Redis   string `json:"redis"`
+	Vapid   string `json:"vapid"`
+	Storage string `json:"storage"`
+	Mail    string `json:"mail"`
 }
 
 // Lab is a fleet that is up.

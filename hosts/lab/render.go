@@ -125,6 +125,7 @@ var owned = []struct {
 	{"etc/lab/pgpass", "postgres", 0o600},
 	{"etc/lab/database.sql", "postgres", 0o600},
 	{"etc/redis/redis.conf", "redis", 0o640},
+	{"root/.bashrc", "root", 0o600},
 	{"etc/redis/redis.key", "redis", 0o600},
 	{"etc/haproxy/site.pem", "haproxy", 0o600},
 	{"home/mastodon/.gitconfig", "mastodon", 0o644},
