@@ -30,7 +30,7 @@ func TestAReaderThatGoesAwayIsNoFailure(t *testing.T) {
 		var said bytes.Buffer
 		for name, both := range map[string]bool{"output": false, "output and errors": true} {
 			c := exec.CommandContext(t.Context(), self, test.args...)
-			c.Env = append(os.Environ(), asRefit+"=1")
+			c.Env = append(os.Environ(), asRefit+"=1", "GORACE=atexit_sleep_ms=0")
 			c.Stdout, c.Stderr = w, &said
 			if both {
 				c.Stderr = w

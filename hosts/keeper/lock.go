@@ -30,7 +30,8 @@ func exclusive(limit time.Duration) func(context.Context, string) (func() error,
 		err = tryLock(ctx, f, limit)
 		if errors.Is(err, errLocked) {
 			if err = endFrozen(path); err == nil {
-				err = tryLock(ctx, f, limit)
+				// On a busy host the kernel comes to ending a process only when it can.
+				err = tryLock(ctx, f, max(limit, lockLimit))
 			}
 		}
 		if err == nil {

@@ -3,9 +3,9 @@ package ssh_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -66,40 +66,34 @@ func TestAHostThatRefusesAtOnceIsTriedAgainForSeconds(t *testing.T) {
 }
 
 func TestAHostThatWasReachedOnceIsTriedAgainAfterATimeout(t *testing.T) {
-	s := hoststest.NewServer(t)
-	var cut atomic.Bool
-	var dials atomic.Int32
-	o := options(s)
-	o.Retry.Attempts = 3
-	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-		dials.Add(1)
-		if cut.Load() {
-			<-ctx.Done()
-			return nil, os.ErrDeadlineExceeded
+	inBubble(t, func(t *testing.T, s *hoststest.Server, o ssh.Options) {
+		ran := 0
+		s.Instead = func(string, io.Writer) error {
+			ran++
+			return nil
 		}
-		return (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), network, address)
-	}
-	o.ConnectTimeout = 700 * time.Millisecond
-	c := newConn(t, o)
-	if err := c.Run(t.Context(), sh("true"), nil); err != nil {
-		t.Fatal(err)
-	}
-	cut.Store(true)
-	s.Drop()
-	file := filepath.Join(t.TempDir(), "none")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx, sh("touch "+file), nil) }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for dials.Load() < 3 { // the first, then more than one in a single call
-		select {
-		case err := <-ended:
-			t.Fatalf("given up after %d attempts: %v", dials.Load(), err)
-		case <-tick.C:
+		dials, cut := 0, false // one dial at a time
+		o.Retry.Attempts = 3
+		o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials++
+			if cut {
+				<-ctx.Done()
+				return nil, os.ErrDeadlineExceeded
+			}
+			return s.Dial(ctx, network, address)
 		}
-	}
-	cancel()
-	<-ended
+		c := newConn(t, o)
+		if err := c.Run(t.Context(), sh("true"), nil); err != nil {
+			t.Fatal(err)
+		}
+		cut = true
+		s.Drop()
+		synctest.Wait() // the loss is known
+		if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrUnreachable) {
+			t.Errorf("got %v", err)
+		}
+		if dials != 1+o.Retry.Attempts || ran != 1 {
+			t.Errorf("%d attempts to connect, %d commands", dials, ran)
+		}
+	})
 }
