@@ -63,7 +63,12 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 // Undo runs no migration down: what was applied is additive, and old code lives
 // with it. It only makes sure that the site does; if not, a person must decide.
 // While the unit still runs it is not known what stays, and nothing is taken back.
+// Where nothing was pending nothing can stay, and nobody need be asked: the node or
+// the database may be what is away.
 func (s preMigrate) Undo(ctx context.Context, say pipeline.Say) error {
+	if len(s.f.Pre) == 0 && len(s.f.Applied) == 0 {
+		return nil
+	}
 	n := s.d.migrator()
 	job, err := n.Agent.JobStatus(ctx, preUnit)
 	if err != nil {

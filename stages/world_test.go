@@ -50,6 +50,7 @@ type world struct {
 	redisRun   string
 	cut        map[string]bool   // hosts that do not answer
 	boots      map[string]string // hosts that were rebooted
+	full       map[string]bool   // whose disk is full
 	queued     func() map[string]int64
 
 	db       mastodon.Database
@@ -74,7 +75,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
-			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, full: map[string]bool{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
@@ -227,6 +228,9 @@ func (w *world) verbs(n Node) []node.Verb {
 		answer(w, n, "upstream.get", func(nginx.UpstreamIn) (nginx.UpstreamOut, error) { return upstreams(w.d, w.down[n.Name]), nil }),
 		answer(w, n, "upstream.set", func(in nginx.SetIn) (nginx.SetOut, error) {
 			changed := w.down[n.Name][in.Address] != in.Down
+			if changed && w.full[n.Name] {
+				return nginx.SetOut{}, errors.New("no space left on device")
+			}
 			deed("%s %s", in.Address, map[bool]string{true: "down", false: "up"}[in.Down])
 			w.down[n.Name][in.Address] = in.Down
 			return nginx.SetOut{Changed: changed, Reloaded: changed}, nil

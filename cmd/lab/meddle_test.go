@@ -1,0 +1,352 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vmst.io/refit/hosts/lab"
+)
+
+// fault is one thing that happens to a host, and what mends it.
+type fault struct {
+	hit, mend func(*lab.Lab, context.Context, string) error
+}
+
+// faultOf gives the lab's deeds for a fault of the table.
+func faultOf(name faultName) fault {
+	whole := func(do func(*lab.Lab, context.Context) error) func(*lab.Lab, context.Context, string) error {
+		return func(l *lab.Lab, ctx context.Context, _ string) error { return do(l, ctx) }
+	}
+	none := func(*lab.Lab, context.Context, string) error { return nil }
+	return map[faultName]fault{
+		isCut:      {(*lab.Lab).Cut, (*lab.Lab).Heal},
+		isFrozen:   {(*lab.Lab).Freeze, (*lab.Lab).Thaw},
+		isRebooted: {(*lab.Lab).Reboot, none},
+		isOff:      {(*lab.Lab).PowerOff, (*lab.Lab).Start},
+		isFull:     {(*lab.Lab).Fill, (*lab.Lab).Free},
+		isSlow: {
+			func(l *lab.Lab, ctx context.Context, host string) error { return l.Limit(ctx, host, "64kbps") },
+			(*lab.Lab).Unlimit,
+		},
+		isPromoted: {whole((*lab.Lab).PromoteStandby), whole((*lab.Lab).RebuildStandby)},
+		isMoved:    {whole((*lab.Lab).MoveRedis), none},
+		// A database or a Redis that nothing replaces.
+		dbGone: {
+			func(l *lab.Lab, ctx context.Context, _ string) error { return l.PowerOff(ctx, l.Primary) },
+			func(l *lab.Lab, ctx context.Context, _ string) error { return l.Start(ctx, l.Primary) },
+		},
+		redisGone: {
+			func(l *lab.Lab, ctx context.Context, _ string) error { return l.PowerOff(ctx, "redis") },
+			func(l *lab.Lab, ctx context.Context, _ string) error { return l.Start(ctx, "redis") },
+		},
+	}[name]
+}
+
+// meddling is one fault in one step of a run: it hits when the step's line says
+// that it has begun.
+type meddling struct {
+	step  string
+	host  string
+	fault faultName
+	// lasts is when it is mended; 0 for not before the run has ended. A reboot and a
+	// failover last as long as they do.
+	lasts time.Duration
+	// until mends it early: as soon as refit says that it waits for the host.
+	until bool
+
+	mu         sync.Mutex
+	began      bool
+	hit, ended time.Time
+	errs       []error
+	waited     chan struct{}
+	done       chan struct{}
+}
+
+// felt tells whether users may meet errors while it lasts: a host that answers
+// them, the database or Redis is away. A node that is rolled by refit itself, a
+// worker, the builder and the keeper are missed by nobody.
+func (m *meddling) felt() bool {
+	switch m.host {
+	case "kirk", "spock", "sulu", "chekov", "":
+		return true
+	}
+	return false
+}
+
+var (
+	begunLine = regexp.MustCompile(`^\S+ \[ *\d+/\d+\] (.+?)(?: on \w+)?: begun`)
+	waitLine  = regexp.MustCompile(`waiting for ([^:]*), [\d:.]+ (?:s|min) of`)
+)
+
+// meddler reads refit's lines as they come, and meddles.
+type meddler struct {
+	ctx  context.Context
+	f    *fleet
+	all  []*meddling
+	mu   sync.Mutex
+	text bytes.Buffer
+	rest []byte
+	wg   sync.WaitGroup
+}
+
+func (x *meddler) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.text.Write(p)
+	x.rest = append(x.rest, p...)
+	for {
+		line, rest, found := bytes.Cut(x.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		x.rest = rest
+		x.line(string(line))
+	}
+}
+
+func (x *meddler) line(line string) {
+	if w := waitLine.FindStringSubmatch(line); w != nil {
+		for _, m := range x.all {
+			if m.host != "" && strings.Contains(w[1], m.host) && m.began {
+				select {
+				case m.waited <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+	b := begunLine.FindStringSubmatch(line)
+	if b == nil {
+		return
+	}
+	for _, m := range x.all {
+		if m.step == b[1] && !m.began {
+			m.began = true
+			x.wg.Go(func() { m.run(x.ctx, x.f) })
+		}
+	}
+}
+
+// run hits and mends.
+func (m *meddling) run(ctx context.Context, f *fleet) {
+	defer close(m.done)
+	deeds := faultOf(m.fault)
+	m.mu.Lock()
+	m.hit = time.Now()
+	m.mu.Unlock()
+	if err := deeds.hit(f.Lab, ctx, m.host); err != nil {
+		m.errs = append(m.errs, err)
+		return
+	}
+	if m.lasts == 0 && m.fault != isRebooted && m.fault != isPromoted && m.fault != isMoved {
+		return
+	}
+	if m.lasts > 0 {
+		t := time.NewTimer(m.lasts)
+		defer t.Stop()
+		waited := m.waited
+		if !m.until {
+			waited = nil
+		}
+		select {
+		case <-t.C:
+		case <-waited:
+		case <-ctx.Done():
+		}
+	}
+	m.mendNow(ctx, f)
+}
+
+func (m *meddling) mendNow(ctx context.Context, f *fleet) {
+	if err := faultOf(m.fault).mend(f.Lab, ctx, m.host); err != nil {
+		m.errs = append(m.errs, err)
+	}
+	m.mu.Lock()
+	m.ended = time.Now()
+	m.mu.Unlock()
+}
+
+// meddle runs refit with the faults, each in its step. Every step must be reached.
+func (f *fleet) meddle(t *testing.T, config string, args []string, faults ...*meddling) answer {
+	t.Helper()
+	return f.meddleFor(t, true, config, args, faults...)
+}
+
+func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, faults ...*meddling) answer {
+	t.Helper()
+	self, err := filepath.Abs("../../bin/lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range faults {
+		m.waited, m.done = make(chan struct{}, 1), make(chan struct{})
+	}
+	x := &meddler{ctx: t.Context(), f: f, all: faults}
+	began := time.Now()
+	c := refitUnder(t.Context(), f.Lab, self, f.refit, args...)
+	if config != "" {
+		c.Env = append(c.Env, "REFIT_CONFIG="+config)
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, x
+	err = c.Run()
+	x.wg.Wait()
+	a := answer{0, out.String(), x.text.String()}
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		a.code = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("refit %s: exit %d after %.1f s", strings.Join(args, " "), a.code, time.Since(began).Seconds())
+	for _, m := range faults {
+		if all && !m.began {
+			t.Errorf("%s never began, so its fault never hit", m.step)
+		}
+		if err := errors.Join(m.errs...); err != nil {
+			t.Errorf("%s in %s: %v", m.fault, m.step, err)
+		}
+	}
+	return a
+}
+
+// mendAll mends what a run was to meet for good.
+func (f *fleet) mendAll(t *testing.T, faults ...*meddling) {
+	t.Helper()
+	for _, m := range faults {
+		if m.began && m.ended.IsZero() {
+			m.mendNow(t.Context(), f)
+		}
+		if err := errors.Join(m.errs...); err != nil {
+			t.Errorf("cannot mend %s of %s: %v", m.fault, m.host, err)
+		}
+	}
+}
+
+// patient is how long a user waits in these tests, and settling what nginx and the
+// balancer take after that to use a mended host again.
+const (
+	patient  = 8 * time.Second
+	settling = 10 * time.Second
+)
+
+// sample is how many requests had failed at a time.
+type sample struct {
+	at           time.Time
+	sent, failed int
+}
+
+// underFaults lets users work while do runs. They may meet errors only while a
+// fault that they feel lasts, and for as long after it as a request and the
+// balancer's checks take: refit adds none.
+func (f *fleet) underFaults(t *testing.T, do func(), faults ...*meddling) {
+	t.Helper()
+	load, err := f.StartLoad(t.Context(), lab.LoadOptions{Timeout: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var samples []sample
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			r := load.Report().Requests
+			samples = append(samples, sample{time.Now(), r.Sent, r.Failed})
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	do()
+	close(quit)
+	<-ended
+	met := load.Stop()
+	t.Logf("users: %d requests (%.0f/s), %d failed, all told", met.Requests.Sent, met.Requests.PerSecond, met.Requests.Failed)
+	excused := func(at time.Time) bool {
+		for _, m := range faults {
+			m.mu.Lock()
+			hit, over := m.hit, m.ended
+			m.mu.Unlock()
+			if m.felt() && !hit.IsZero() && at.After(hit) && (over.IsZero() || at.Before(over.Add(patient+settling))) {
+				return true
+			}
+		}
+		return false
+	}
+	bad := 0
+	for i := 1; i < len(samples); i++ {
+		more := samples[i].failed - samples[i-1].failed
+		if more > 0 && !excused(samples[i].at) {
+			bad += more
+			t.Logf("%d requests failed about %s, while no fault took anything from users", more, samples[i].at.UTC().Format(time.TimeOnly))
+		}
+	}
+	if bad > 0 {
+		t.Errorf("%d requests failed that no fault explains:%s", bad, failures(met))
+	}
+	for _, m := range faults {
+		t.Logf("  %s %s in %s: %s to %s", m.host, m.fault, m.step, m.hit.UTC().Format(time.TimeOnly), m.ended.UTC().Format(time.TimeOnly))
+	}
+}
+
+// fewLogins asks that no host was stormed: each logged in to at most that often
+// since, and no sshd of them has shut anybody out for trying too often.
+func (f *fleet) fewLogins(t *testing.T, since time.Time, most int) {
+	t.Helper()
+	for _, h := range []string{"sulu", "chekov", "kirk", "spock", "scotty", "decker", "uhura"} {
+		out, err := f.Exec(t.Context(), h, "journalctl", "-q", "-o", "cat", "--since", fmt.Sprintf("@%d", since.Unix()), "-t", "sshd", "-t", "sshd-session")
+		if err != nil {
+			t.Fatal(err)
+		}
+		logins := strings.Count(out, "Accepted publickey for refit")
+		unfinished := strings.Count(out, "[preauth]") + strings.Count(out, "Timeout before authentication")
+		t.Logf("%s: %d logins, %d broken attempts", h, logins, unfinished)
+		if logins+unfinished > most {
+			t.Errorf("%s was connected to %d times (%d of them in vain), %d are enough:\n%s", h, logins+unfinished, unfinished, most, out)
+		}
+		if strings.Contains(out, "penalty") || strings.Contains(out, "drop connection") {
+			t.Errorf("sshd on %s shut us out:\n%s", h, out)
+		}
+	}
+}
+
+// noJobLost waits until every job that was ever enqueued has run. A job of which Redis
+// was never told, since it was moving, is none: whoever asked for it met an error.
+func (f *fleet) noJobLost(t *testing.T, faults ...*meddling) {
+	t.Helper()
+	const stamp = "2006-01-02 15:04:05.000"
+	where := "where runs = 0"
+	for _, m := range faults {
+		if m.fault == isMoved || m.fault == redisGone {
+			where += fmt.Sprintf(" and not created_at between '%s' and '%s'", m.hit.Add(-time.Second).UTC().Format(stamp), m.ended.Add(settling).UTC().Format(stamp))
+		}
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	limit := time.After(2 * time.Minute)
+	for {
+		left := strings.TrimSpace(f.sql(t, "select count(*) from job_runs "+where))
+		if left == "0" {
+			t.Logf("jobs: %s, run more than once: %s", strings.TrimSpace(f.sql(t, "select count(*) from job_runs")), strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs > 1")))
+			return
+		}
+		select {
+		case <-limit:
+			t.Errorf("%s jobs did not run within two minutes", left)
+			return
+		case <-tick.C:
+		}
+	}
+}
