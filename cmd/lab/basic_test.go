@@ -71,7 +71,7 @@ func TestLabAPatchReleaseIsRolledUnnoticedAndBackAgain(t *testing.T) {
 // everywhere with no request failed.
 func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
 	f := on(t, "v4.5.2")
-	quick := []string{"boot: 60s", "boot: 15s"}
+	quick := []string{"boot: 60s", "boot: 25s"}
 	for _, test := range []struct {
 		release string
 		code    int
