@@ -213,6 +213,15 @@ func TestAMigrationThatWaitsOnALockIsToldAndLeftAlone(t *testing.T) {
 	})
 }
 
+func TestABlockerOfAnotherRoleIsToldAsFarAsItCanBeSeen(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.lasts = 1 << 20
+		w.blockers = []mastodon.Blocker{{Session: mastodon.Session{Pid: 4711, User: "postgres", Query: "<insufficient privilege>"}}}
+		err := (preMigrate{w.d, w.f}).Run(t.Context(), w.say)
+		needsPerson(t, err, "waits for pid 4711 (postgres, no application name): what it does is hidden from Mastodon's account; as the database's owner: select * from pg_stat_activity where pid = 4711; 3 sessions", "pg_terminate_backend(4711)")
+	})
+}
+
 func TestUsersWhoFeelAMigrationStopTheRunAndNotTheMigration(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.lasts = 1 << 20

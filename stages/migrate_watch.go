@@ -231,6 +231,9 @@ func told(s mastodon.Session) string {
 	if application == "" {
 		application = "no application name"
 	}
+	if s.State == "" {
+		return fmt.Sprintf("pid %d (%s, %s): what it does is hidden from Mastodon's account; as the database's owner: select * from pg_stat_activity where pid = %d", s.Pid, s.User, application, s.Pid)
+	}
 	return fmt.Sprintf("pid %d (%s, %s, %s, for %s): %s", s.Pid, s.User, application, s.State, s.Age.Round(time.Second), s.Query)
 }
 

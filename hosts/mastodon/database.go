@@ -122,7 +122,9 @@ type Session struct {
 	Application string `json:"application,omitempty"`
 	// Client is its address, empty for a local socket.
 	Client string `json:"client,omitempty"`
-	// State as in pg_stat_activity: "active", "idle in transaction".
+	// State as in pg_stat_activity: "active", "idle in transaction"; empty for a
+	// session of another role that the account may not look into, of which only pid,
+	// user and application are known.
 	State string `json:"state"`
 	// Waits is what it waits for: "Lock/relation"; empty when it works.
 	Waits string `json:"waits,omitempty"`

@@ -28,11 +28,12 @@ const (
 	sqlPid = `select pg_backend_pid()`
 
 	// Sessions of clients, with what each waits for. xact_start is empty outside of
-	// a transaction.
+	// a transaction. Of another role's session every time is empty, and its state
+	// too, unless the account is a member of pg_read_all_stats.
 	sqlSessions = `select a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''), coalesce(host(a.client_addr), ''),
 	coalesce(a.state, ''), coalesce(a.wait_event_type || '/' || a.wait_event, ''), left(coalesce(a.query, ''), 1000),
-	extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start))::float8,
-	extract(epoch from a.backend_start)::float8,
+	coalesce(extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start)), 0)::float8,
+	coalesce(extract(epoch from a.backend_start), 0)::float8,
 	case when a.wait_event_type = 'Lock' then pg_blocking_pids(a.pid) else '{}'::int[] end,
 	a.datname = current_database()
 	from pg_stat_activity a
