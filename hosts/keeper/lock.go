@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,13 +36,10 @@ func exclusive(limit time.Duration) func(context.Context, string) (func() error,
 				err = tryLock(ctx, f, max(limit, lockLimit))
 			}
 		}
-		if err == nil {
-			err = note(f)
-		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", path, err), f.Close())
 		}
-		return func() error { return errors.Join(f.Truncate(0), f.Close()) }, nil
+		return f.Close, nil
 	}
 }
 
@@ -64,41 +63,64 @@ func tryLock(ctx context.Context, f *os.File, limit time.Duration) error {
 	}
 }
 
-// note writes into the lock's file which process has it: its number and its start,
-// since a number alone is soon another's. A full disk keeps nobody from the lock.
-func note(f *os.File) error {
-	start, _, _ := stat(os.Getpid())
-	err := f.Truncate(0)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "%d %s", os.Getpid(), start)
+// endFrozen kills the process that has the lock if it is frozen, and says which it
+// is otherwise. The kernel tells: its list of locks has the processes, and what each
+// has open the files. What a process writes down itself comes too late for one that
+// is frozen right after it got the lock.
+func endFrozen(path string) error {
+	pids, err := lockers()
+	if err != nil {
+		return errors.Join(errLocked, err)
 	}
-	if errors.Is(typed(err), ErrNoSpace) {
-		return nil
+	for _, pid := range pids {
+		if !hasOpen(pid, path) {
+			continue
+		}
+		_, state, err := stat(pid)
+		if err != nil {
+			return nil // gone meanwhile
+		}
+		if !strings.Contains("Tt", state) {
+			return fmt.Errorf("process %d of this host has it and does not let go (see: ps -fp %d)", pid, pid)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("process %d has it, is frozen and cannot be ended: %w", pid, err)
+		}
 	}
-	return err
+	return nil // whoever it was let go of it meanwhile, or the next try tells
 }
 
-// endFrozen kills the process that has the lock if it is frozen, and says which it
-// is otherwise.
-func endFrozen(path string) error {
-	b, err := os.ReadFile(path)
+// lockers are the processes that hold an flock alone, by /proc/locks:
+// "1: FLOCK  ADVISORY  WRITE 812 00:2f:5678 0 EOF". Its inodes are not those that
+// stat(2) gives on every file system.
+func lockers() ([]int, error) {
+	b, err := os.ReadFile("/proc/locks")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var pid int
-	var start string
-	if _, err := fmt.Sscanf(string(b), "%d %s", &pid, &start); err != nil {
-		return fmt.Errorf("%w and has not said which it is", errLocked)
+	var out []int
+	for line := range strings.Lines(string(b)) {
+		w := strings.Fields(line)
+		if len(w) < 5 || w[1] != "FLOCK" || w[3] != "WRITE" {
+			continue
+		}
+		if pid, err := strconv.Atoi(w[4]); err == nil && pid > 0 && pid != os.Getpid() {
+			out = append(out, pid)
+		}
 	}
-	now, state, err := stat(pid)
-	switch {
-	case err != nil || now != start:
-		return nil // gone meanwhile
-	case !strings.Contains("Tt", state):
-		return fmt.Errorf("process %d of this host has it and does not let go (see: ps -fp %d)", pid, pid)
+	return out, nil
+}
+
+func hasOpen(pid int, path string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false // gone, or another user's
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("process %d has it, is frozen and cannot be ended: %w", pid, err)
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == path {
+			return true
+		}
 	}
-	return nil
+	return false
 }
