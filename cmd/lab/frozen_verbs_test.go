@@ -139,7 +139,7 @@ func packed(t *testing.T) (node.Manifest, []byte) {
 // hold no fence, the lease is theirs, and all of them change something in the same
 // way, under the same lock: TestLabAFrozenVerbOfTheKeeper… tries the save.
 var keepersVerbs = map[string]bool{
-	"lease.acquire": true, "lease.renew": true, "lease.release": true, "lease.take": true, "shelf.save": true,
+	"lease.acquire": true, "lease.renew": true, "lease.release": true, "lease.take": true, "shelf.save": true, "shelf.remove": true,
 	"lease.show": false, "shelf.load": false, "shelf.list": false,
 }
 

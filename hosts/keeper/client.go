@@ -156,7 +156,7 @@ func (k *Keeper) Save(ctx context.Context, id string, epoch, seq int64, b []byte
 
 // Remove removes the journal of a run that is over. Only the holder of the lease can.
 func (k *Keeper) Remove(ctx context.Context, id string) error {
-	_, err := k.ask(ctx, "shelf.remove", removeIn{ID: id, Epoch: k.Epoch()}, few)
+	_, err := k.ask(ctx, "shelf.remove", removeIn{ID: id, Epoch: k.Epoch(), Token: k.Me.Token}, few)
 	return err
 }
 

@@ -168,6 +168,47 @@ func TestADeletedLeaseDoesNotMakeTheEpochFall(t *testing.T) {
 	}
 }
 
+func TestAnEpochGivenTwiceIsNobodyElses(t *testing.T) {
+	s, _ := testStore(t)
+	ana, bob := person(s, "ana"), person(s, "bob")
+	epoch := acquire(t, ana)
+	bob.epoch.Store(epoch) // from a keeper that was put back to an older file
+	for what, err := range map[string]error{
+		"save":   bob.Save(t.Context(), "run-1", epoch, 1, []byte("x")),
+		"remove": bob.Remove(t.Context(), "run-1"),
+	} {
+		if !errors.Is(err, ErrStale) {
+			t.Errorf("%s: %v, want ErrStale", what, err)
+		}
+	}
+	if taken, err := bob.Renew(t.Context(), ""); !taken || err != nil {
+		t.Errorf("renew: taken %v, %v", taken, err)
+	}
+	if err := bob.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if taken, err := ana.Renew(t.Context(), ""); taken || err != nil {
+		t.Errorf("the holder lost it: %v, %v", taken, err)
+	}
+}
+
+func TestBusyTellsOfAHolderWhoWorksAndOfNoOther(t *testing.T) {
+	s, c := testStore(t)
+	ana, bob := person(s, "ana"), person(s, "bob")
+	if err := bob.Busy(t.Context()); err != nil {
+		t.Errorf("the lease is free: %v", err)
+	}
+	acquire(t, ana)
+	var held *HeldError
+	if err := bob.Busy(t.Context()); !errors.As(err, &held) || held.Keeper != "uhura" || held.Lease.Holder.User != "ana" {
+		t.Errorf("held: %v", err)
+	}
+	c.forward(2*time.Minute + time.Second)
+	if err := bob.Busy(t.Context()); err != nil {
+		t.Errorf("after twice its life: %v", err)
+	}
+}
+
 func TestAnExpiredLeaseIsTakenOnlyAfterTwiceItsLife(t *testing.T) {
 	s, c := testStore(t)
 	ana, bob := person(s, "ana"), person(s, "bob")

@@ -61,6 +61,7 @@ type saveIn struct {
 type removeIn struct {
 	ID    string `json:"id"`
 	Epoch int64  `json:"epoch"`
+	Token string `json:"token"`
 }
 
 func (s *store) shelf() *Dir {
@@ -221,7 +222,7 @@ func (s *store) remove(ctx context.Context, in removeIn) error {
 		if err != nil {
 			return err
 		}
-		if !l.Held || l.Epoch != in.Epoch {
+		if !l.heldBy(in.Epoch, in.Token) {
 			return fmt.Errorf("the removal under epoch %d is %w: the lease has epoch %d%s", in.Epoch, ErrStale, l.Epoch, heldBy(l))
 		}
 		return s.shelf().Remove(ctx, in.ID)
