@@ -350,3 +350,14 @@ func (f *fleet) noJobLost(t *testing.T, faults ...*meddling) {
 		}
 	}
 }
+
+// before gives the fleet running v4.5.1, from which these tests upgrade it.
+func before(t *testing.T) *fleet {
+	t.Helper()
+	f := theFleet(t)
+	if live := f.run(t, "", "status", "--json"); strings.Count(live.out, `"release": "v4.5.1"`) != 4 {
+		f = on(t, "v4.5.2")
+		f.must(t, 0, "", []string{"rollback", "--yes"})
+	}
+	return f
+}
