@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,19 +28,18 @@ type trial struct {
 	ok   bool
 }
 
-// trials are the cells of the stages asked for.
-func trials(stages func(string) bool) []*trial {
+// trials are the cells asked for.
+func trials(asked func(stage, name string) bool) []*trial {
 	var all []*trial
 	for _, s := range faultTable() {
-		if !stages(s.name) {
-			continue
-		}
 		add := func(host string, at where, f faultName, passes bool, want outcome) {
 			if want == cannot {
 				return
 			}
-			way := map[bool]string{true: "passes", false: "stays"}[passes]
-			all = append(all, &trial{stage: s.name, step: s.step, name: fmt.Sprintf("%s %s %s", at, f, way), host: host, fault: f, passes: passes, want: want})
+			name := fmt.Sprintf("%s %s %s", at, f, map[bool]string{true: "passes", false: "stays"}[passes])
+			if asked(s.name, name) {
+				all = append(all, &trial{stage: s.name, step: s.step, name: name, host: host, fault: f, passes: passes, want: want})
+			}
 		}
 		for _, r := range s.rows {
 			if r.none != "" {
@@ -58,19 +58,29 @@ func trials(stages func(string) bool) []*trial {
 	return all
 }
 
-// chosen tells which stages -run names, so that no other's cells are chained:
-// -run 'TestLabEveryFault/roll_web' tries those of roll web.
-func chosen() func(string) bool {
-	f := flag.Lookup("test.run")
-	if f == nil {
-		return func(string) bool { return true }
+// chosen tells which stages and cells -run names, so that no other's are chained:
+// -run 'TestLabEveryFault/roll_web' tries those of roll web,
+// -run 'TestLabEveryFault/./its_host_frozen' the frozen hosts of every stage.
+func chosen(t *testing.T) func(stage, name string) bool {
+	t.Helper()
+	var parts []*regexp.Regexp
+	if f := flag.Lookup("test.run"); f != nil {
+		for _, p := range strings.Split(f.Value.String(), "/")[1:] {
+			r, err := regexp.Compile(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts = append(parts, r)
+		}
 	}
-	_, part, found := strings.Cut(f.Value.String(), "/")
-	part, _, _ = strings.Cut(part, "/")
-	if !found || part == "" {
-		return func(string) bool { return true }
+	return func(stage, name string) bool {
+		for i, as := range []string{stage, name} {
+			if i < len(parts) && !parts[i].MatchString(strings.ReplaceAll(strings.ReplaceAll(as, " ", "_"), "/", "_")) {
+				return false
+			}
+		}
+		return true
 	}
-	return func(stage string) bool { return strings.Contains(strings.ReplaceAll(stage, " ", "_"), part) }
 }
 
 // TestLabEveryFault tries every cell of docs/faults.md. Faults that pass are chained,
@@ -78,7 +88,7 @@ func chosen() func(string) bool {
 func TestLabEveryFault(t *testing.T) {
 	full(t)
 	f := before(t)
-	all := trials(chosen())
+	all := trials(chosen(t))
 	defer func() { t.Log("\n" + summary(all)) }()
 	for chain := next(all); len(chain) > 0; chain = next(all) {
 		f.tryChain(t, chain)
@@ -129,7 +139,7 @@ func next(all []*trial) []*trial {
 	return chain
 }
 
-// meddlingOf is the trial's fault. One that passes lasts until refit says that it
+// meddling is the trial's fault. One that passes lasts until refit says that it
 // waits for it, or for a dozen seconds where refit need not notice it.
 func (c *trial) meddling() *meddling {
 	m := &meddling{step: c.step, host: c.host, fault: c.fault}

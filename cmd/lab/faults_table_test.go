@@ -13,7 +13,7 @@ const (
 	isRebooted faultName = "rebooted"
 	isOff      faultName = "powered off"
 	isFull     faultName = "disk full"
-	isSlow     faultName = "64 kB/s"
+	isSlow     faultName = "64 kB a second"
 	isPromoted faultName = "database promoted"
 	dbGone     faultName = "database gone"
 	isMoved    faultName = "Redis moved"
