@@ -71,6 +71,24 @@ func TestASecondCtrlCAbortsAndAClosedTerminalIsAFirst(t *testing.T) {
 	}
 }
 
+func TestATerminalThatTakesNothingDoesNotKeepASecondCtrlCFromBeingHeard(t *testing.T) {
+	stuck := make(chan struct{})
+	ctx, stop, done := trap(t.Context(), func(string) { <-stuck })
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-stop
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if !errors.Is(context.Cause(ctx), errAborted) {
+		t.Error(context.Cause(ctx))
+	}
+	close(stuck)
+	done()
+}
+
 func TestWhatIsAnsweredDecides(t *testing.T) {
 	for text, want := range map[string]int{"yes\n": exitDone, "YES\n": exitDone, "y\n": exitRefused, "no\n": exitRefused, "\n": exitRefused, "": exitRefused} {
 		if err := answer(t.Context(), strings.NewReader(text), io.Discard, "?"); exitCode(err) != want {
