@@ -225,6 +225,15 @@ func (w *world) wholeOn(t *testing.T, c trial, release string) {
 	}
 }
 
+// told tells whether what was waited for was named: by the engine, or by the gate
+// that met it. A reboot can be over before anybody notices.
+func (w *world) told(c trial) bool {
+	name := c.host + map[string]string{"database": "database", "redis": "connection refused"}[c.fault]
+	return slices.ContainsFunc(w.said, func(line string) bool {
+		return strings.Contains(line, name) && (strings.HasPrefix(line, "step-waiting") || strings.Contains(line, "run again"))
+	})
+}
+
 func TestEveryFaultOfThePageEndsAsThePageSays(t *testing.T) {
 	for _, c := range pageTrials(t) {
 		t.Run(c.String(), func(t *testing.T) {
@@ -238,6 +247,9 @@ func TestEveryFaultOfThePageEndsAsThePageSays(t *testing.T) {
 				switch got {
 				case "on":
 					w.wholeOn(t, c, "v4.5.15")
+					if slices.Equal(c.want, []string{"wait"}) && c.fault != "rebooted" && !w.told(c) {
+						t.Errorf("nobody was told what was waited for:\n%s", strings.Join(w.said, "\n"))
+					}
 				case "6", "1":
 					w.wholeOn(t, c, "v4.5.14")
 				case "7":

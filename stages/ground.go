@@ -132,6 +132,10 @@ func (g ground) database(ctx context.Context, f pipeline.Footing) (string, error
 }
 
 // Shook tells whether an error is of the link to a host.
-func (ground) Shook(err error) bool {
+func (ground) Shook(err error) bool { return lost(err) }
+
+// lost tells that a host did not answer. What it would have said is not known: a step
+// that takes it for a no would work on, unsaid, against a host that is away.
+func lost(err error) bool {
 	return errors.Is(err, hosts.ErrUnreachable) || errors.Is(err, hosts.ErrSilent) || errors.Is(err, hosts.ErrLost)
 }

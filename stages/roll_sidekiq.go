@@ -117,7 +117,11 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 	restarts := map[string]int{}
 	// A worker that was told to take no new jobs cannot be told otherwise: only a
 	// restart brings it back.
-	if s.d.runsOnly(ctx, s.n, release) != nil || slices.ContainsFunc(before.On(s.n.Name), func(p mastodon.Process) bool { return p.Quiet }) {
+	wrong := s.d.runsOnly(ctx, s.n, release)
+	if lost(wrong) {
+		return wrong
+	}
+	if wrong != nil || slices.ContainsFunc(before.On(s.n.Name), func(p mastodon.Process) bool { return p.Quiet }) {
 		if err := s.restart(ctx, release, say); err != nil {
 			return err
 		}

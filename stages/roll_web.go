@@ -127,7 +127,11 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 	began := time.Now()
 	// A unit that is started now begins to count its restarts at none.
 	restarts := map[string]int{}
-	if s.d.runsOnly(ctx, s.n, release) != nil {
+	wrong := s.d.runsOnly(ctx, s.n, release)
+	if lost(wrong) {
+		return wrong
+	}
+	if wrong != nil {
 		if err := s.restart(ctx, release, say); err != nil {
 			return err
 		}
