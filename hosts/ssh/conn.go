@@ -39,9 +39,16 @@ type Conn struct {
 	pause  *backoff.ExponentialBackOff
 	next   time.Time // no attempt before this
 	opened int
+	missed error // how the last attempt timed out, of a host that was never reached
+	since  time.Time
 	closed bool
 	quit   chan struct{} // closed with closed
 }
+
+// remembered is how long a host that was never reached and let a connection time out
+// is taken for gone without another attempt: a command asks each host many things,
+// one after the other, and must not wait as often.
+const remembered = 30 * time.Second
 
 // flight is one attempt to connect that several callers may wait for.
 type flight struct {
@@ -151,6 +158,10 @@ func (c *Conn) attempt(ctx context.Context) (*Client, error) {
 		defer c.mu.Unlock()
 		return c.client, nil
 	}
+	if c.opened == 0 && c.missed != nil && time.Since(c.since) < remembered {
+		defer c.mu.Unlock()
+		return nil, c.missed
+	}
 	f := c.flight
 	if f == nil {
 		f = &flight{done: make(chan struct{})}
@@ -177,9 +188,14 @@ func (c *Conn) fly(ctx context.Context, f *flight, pause time.Duration) {
 		case <-c.quit:
 		}
 	}
+	began := time.Now()
 	f.client, f.err = Dial(ctx, c.o)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.missed = nil
+	if f.err != nil && time.Since(began) >= c.o.connectTimeout() {
+		c.missed, c.since = f.err, time.Now()
+	}
 	if f.err == nil {
 		c.opened++
 		c.client = f.client

@@ -44,6 +44,15 @@ func TestAHostThatIsCutIsToldWithinOneTimeoutOfConnecting(t *testing.T) {
 		if took := time.Since(began); !errors.Is(err, ssh.ErrUnreachable) || took > 10*time.Second || dials.Load() != 1 {
 			t.Errorf("after %s and %d attempts: %v", took, dials.Load(), err)
 		}
+		// What else the command asks it is answered at once, until it is worth another try.
+		began = time.Now()
+		if again := c.Run(t.Context(), sh("true"), nil); !errors.Is(again, ssh.ErrUnreachable) || time.Since(began) > time.Second || dials.Load() != 1 {
+			t.Errorf("the second question: after %s and %d attempts: %v", time.Since(began), dials.Load(), again)
+		}
+		<-time.After(31 * time.Second) // in a bubble: no real time passes
+		if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrUnreachable) || dials.Load() != 2 {
+			t.Errorf("later: %d attempts: %v", dials.Load(), err)
+		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
