@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,4 +223,50 @@ func TestToIsForARunWithoutAnyCopy(t *testing.T) {
 			t.Errorf("refit %s: code %d, %s", line, code, errs)
 		}
 	}
+}
+
+func TestARunThatWasRebuiltIsNotGoneOnWithIfAnotherOperatorCameBetween(t *testing.T) {
+	for name, between := range map[string]bool{"nobody came": false, "somebody came": true} {
+		t.Run(name, func(t *testing.T) {
+			x, _, _ := withAKeeper(t)
+			x.keeper.Above = func(context.Context) (int64, error) { return 6, nil }
+			x.above = 6 // the highest fence, as it was seen
+			if between {
+				other := &keeper.Keeper{Caller: x.keeper.Caller, Name: "uhura", Above: x.keeper.Above}
+				if _, _, err := other.Acquire(t.Context(), "resume"); err != nil {
+					t.Fatal(err)
+				}
+				if err := other.Release(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, _, err := x.keeper.Acquire(t.Context(), "resume"); err != nil {
+				t.Fatal(err)
+			}
+			err := x.unmoved(t.Context())
+			if between != (err != nil) || between && (exitCode(err) != exitRefused || !strings.Contains(err.Error(), "another operator was at work")) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAKeeperThatWasFoundAwayIsNotWaitedForTwice(t *testing.T) {
+	x, dir := withoutItsKeeper(t, hosts.ErrUnreachable)
+	calls := 0
+	x.keeper.Caller = counting{&calls}
+	if err := x.idle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked := calls
+	if _, err := x.latest(t.Context()); exitCode(err) != exitPerson || !strings.Contains(err.Error(), dir) || calls != asked {
+		t.Errorf("%d more calls: %v", calls-asked, err)
+	}
+}
+
+type counting struct{ n *int }
+
+func (c counting) Call(context.Context, string, any, io.Reader, any, func(string)) error {
+	*c.n++
+	return hosts.ErrUnreachable
 }
