@@ -205,6 +205,8 @@ func (w *world) meet(t *testing.T, c trial) (string, pipeline.Result) {
 func (w *world) wholeOn(t *testing.T, c trial, release string) {
 	t.Helper()
 	time.Sleep(time.Minute) // synctest's own: what passes is over then, also where nobody waited
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, n := range w.d.Fleet.Apps() {
 		if !c.passes && n.Name == c.host && c.fault != "full" && c.fault != "slow" {
 			continue
@@ -235,8 +237,12 @@ func (w *world) told(c trial) bool {
 }
 
 func TestEveryFaultOfThePageEndsAsThePageSays(t *testing.T) {
-	for _, c := range pageTrials(t) {
+	for i, c := range pageTrials(t) {
+		if raced && i%4 != 0 {
+			continue // "go test" walks all
+		}
 		t.Run(c.String(), func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, func(t *testing.T, w *world) {
 				got, res := w.meet(t, c)
 				wanted := slices.Contains(c.want, got) || got == "on" && slices.Contains(c.want, "wait")
