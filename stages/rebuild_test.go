@@ -325,3 +325,22 @@ func TestWhatHostsSayIsPutInWords(t *testing.T) {
 		}
 	}
 }
+
+func TestHowFarTheDatabaseIsIsToldWithoutAnyJournal(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		halfRolled(w)
+		at := w.d.Testify(t.Context())
+		for want, f := range map[string]*Facts{
+			"has 1 of 1 pre-migrations and 0 of 1 post-migrations of v4.5.15": w.f,
+			"answers, 2 migrations applied in all":                            {},
+		} {
+			if got := at.Migrations(f); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		w.dbFails = errDown
+		if got := w.d.Testify(t.Context()).Migrations(w.f); !strings.Contains(got, "cannot be asked") {
+			t.Error(got)
+		}
+	})
+}

@@ -117,6 +117,13 @@ func TestStatusSaysWhatToDoWithoutItsKeeper(t *testing.T) {
 			t.Errorf("%q does not say %q", st.Next, want)
 		}
 	}
+	if st.Run == nil || st.Run.ID != halfDone().ID || st.Copy != dir {
+		t.Errorf("the run by this machine's copy: %+v in %q", st.Run, st.Copy)
+	}
+	var text strings.Builder
+	if err := st.text(&text); err != nil || !strings.Contains(text.String(), "by this machine's copy in "+dir) {
+		t.Errorf("%v\n%s", err, text.String())
+	}
 	if !strings.Contains(st.KeeperError, hosts.ErrSilent.Error()) {
 		t.Error(st.KeeperError)
 	}
