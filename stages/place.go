@@ -67,6 +67,10 @@ func (s place) boot(ctx context.Context, say pipeline.Say) error {
 	for _, tier := range []Fleet{s.d.webs(), s.d.sidekiqs()} {
 		g.Go(func() error {
 			for _, n := range tier {
+				// A boot takes its time, and nothing is half-done before it.
+				if err := pipeline.Safe(ctx); err != nil {
+					return err
+				}
 				if err := s.libraries(ctx, n); err != nil {
 					return err
 				}

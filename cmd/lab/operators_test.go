@@ -373,7 +373,7 @@ uhura)
   job refit-build-left.service
   mkdir -p /home/mastodon/releases/.refit-tmp-half /home/mastodon/releases/.refit-build-v4.5.2-1/old; touch /var/lib/refit/.refit-tmp-x
   echo '{"pid":99999,"verb":"prune","run":"dead-run","epoch":1,"start":1,"boot":"x"}' > /var/lib/refit/holders/99999-1.json
-  printf '{"epoch":%d,"run":"dead-run","in":{"path":"/root/ops-file","content":"eA==","validate":["sleep","600","{}"]}}\n' $epoch > /root/ops-request
+  printf '{"epoch":%d,"run":"dead-run","in":{"path":"/root/ops-file","content":"eA==","validate":["sleep","600"]}}\n' $epoch > /root/ops-request
   setsid "$agent" node file.put < /root/ops-request > /dev/null 2>&1 &
   until ls /var/lib/refit/holders/$!-*.json && pgrep -P $!; do :; done > /dev/null 2>&1
   kill -STOP $!;;
@@ -426,7 +426,7 @@ func TestLabOperatorsFindAndClearWhatACrashLeft(t *testing.T) {
 	if out, err := f.Exec(t.Context(), "scotty", "systemctl", "is-active", "refit-migrate-pre.service"); err != nil || strings.TrimSpace(out) != "active" {
 		t.Errorf("the migration is %s, %v", out, err)
 	}
-	if out, err := f.Exec(t.Context(), "uhura", "sh", "-c", "pgrep -f 'node file.put'; systemctl is-active refit-build-left.service; ls -A /home/mastodon/releases | grep '^.refit'; true"); err != nil || strings.TrimSpace(out) != "inactive" {
+	if out, err := f.Exec(t.Context(), "uhura", "sh", "-c", "rm -f /root/ops-file /root/ops-request; pgrep -f '[n]ode file.put'; systemctl is-active refit-build-left.service; ls -A /home/mastodon/releases | grep '^.refit'; true"); err != nil || strings.TrimSpace(out) != "inactive" {
 		t.Errorf("uhura still has: %s %v", out, err)
 	}
 	if _, err := f.Exec(t.Context(), "scotty", "sh", "-c", "systemctl stop refit-migrate-pre.service; rm -rf /var/lib/refit/jobs/refit-migrate-pre.service*"); err != nil {
