@@ -103,7 +103,11 @@ func (s rollWeb) Run(ctx context.Context, say pipeline.Say) error {
 func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 	old := s.f.From.Version.String()
 	s.d = s.d.passingOver(ctx, say)
-	if s.d.runsOnly(ctx, s.n, old) == nil && s.d.inRotation(ctx, s.n) == nil && s.d.Answers(ctx, s.n) == nil {
+	wrong := s.d.runsOnly(ctx, s.n, old)
+	if lost(wrong) {
+		return wrong // each further question would cost a dead host's deadline again
+	}
+	if wrong == nil && s.d.inRotation(ctx, s.n) == nil && s.d.Answers(ctx, s.n) == nil {
 		say("%s serves %s: nothing to take back", s.n.Name, old)
 		// A refit that was killed may have left a proxy's file written and not loaded.
 		return s.giveBack(ctx, say)
