@@ -124,9 +124,9 @@ func (c *Conn) dialThrough(ctx context.Context, address string) (net.Conn, error
 	return client.ssh.DialContext(ctx, "tcp", address)
 }
 
-// connect returns the living connection, or makes one. A host that was never
-// reached and let a whole ConnectTimeout pass is not tried again by this call: the
-// command's first answer must not take a minute. One that was reached is.
+// connect returns the living connection, or makes one. A host that let a whole
+// ConnectTimeout pass is not tried again by this call: no answer may take a minute,
+// and who can wait longer asks again (the engine's patience, a gate, the keeper).
 func (c *Conn) connect(ctx context.Context) (*Client, error) {
 	var err error
 	began := time.Now()
@@ -140,7 +140,7 @@ func (c *Conn) connect(ctx context.Context) (*Client, error) {
 		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 			return nil, err
 		}
-		if c.Opened() == 0 && time.Since(began) >= c.o.connectTimeout() {
+		if time.Since(began) >= c.o.connectTimeout() {
 			return nil, err
 		}
 	}

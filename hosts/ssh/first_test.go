@@ -74,7 +74,7 @@ func TestAHostThatRefusesAtOnceIsTriedAgainForSeconds(t *testing.T) {
 	})
 }
 
-func TestAHostThatWasReachedOnceIsTriedAgainAfterATimeout(t *testing.T) {
+func TestAHostThatIsCutOffIsTriedOnceByEachCallAndReachedWhenItIsBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *hoststest.Server, o ssh.Options) {
 		ran := 0
 		s.Instead = func(string, io.Writer) error {
@@ -101,8 +101,12 @@ func TestAHostThatWasReachedOnceIsTriedAgainAfterATimeout(t *testing.T) {
 		if err := c.Run(t.Context(), sh("true"), nil); !errors.Is(err, ssh.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}
-		if dials != 1+o.Retry.Attempts || ran != 1 {
+		if dials != 2 || ran != 1 {
 			t.Errorf("%d attempts to connect, %d commands", dials, ran)
+		}
+		cut = false
+		if err := c.Run(t.Context(), sh("true"), nil); err != nil || dials != 3 || ran != 2 {
+			t.Errorf("when it is back: %v, %d attempts to connect, %d commands", err, dials, ran)
 		}
 	})
 }
