@@ -93,7 +93,9 @@ type migrationWatch struct {
 const badLooks = 5
 
 func (w *migrationWatch) look(ctx context.Context, job node.Job) error {
-	w.progress(ctx)
+	if !w.progress(ctx) {
+		return nil // most likely its host is away: the next question about the unit tells
+	}
 	a, err := w.m.activity(ctx, w.n)
 	if err != nil {
 		return w.blind(ctx, err)
@@ -237,17 +239,19 @@ func told(s mastodon.Session) string {
 	return fmt.Sprintf("pid %d (%s, %s, %s, for %s): %s", s.Pid, s.User, application, s.State, s.Age.Round(time.Second), s.Query)
 }
 
-// progress tells the migrations that the log names since the last call.
-func (w *migrationWatch) progress(ctx context.Context) {
+// progress tells the migrations that the log names since the last call, and whether
+// it could be read.
+func (w *migrationWatch) progress(ctx context.Context) bool {
 	out, err := w.n.Agent.JobLog(ctx, node.JobLogIn{Unit: w.m.unit(), Offset: w.offset})
 	if err != nil {
 		w.say("cannot read the migration's log: %v", err)
-		return
+		return false
 	}
 	w.offset = out.Next
 	for _, e := range w.log.Feed(out.Data) {
 		w.say("%s", e)
 	}
+	return true
 }
 
 // alone waits until no session in the database migrates while the unit does not run.
