@@ -267,21 +267,42 @@ func (f *fleet) same(t *testing.T, before map[string]string) {
 // withDatabase runs a test on a database that is as before again afterwards.
 func (f *fleet) withDatabase(t *testing.T, do func()) {
 	t.Helper()
+	began := time.Now()
 	if err := f.Snapshot(t.Context(), f.Primary, "before"); err != nil {
 		t.Fatal(err)
 	}
+	kept := time.Since(began)
 	do()
+	began = time.Now()
 	if err := f.Restore(t.Context(), f.Primary, "before"); err != nil {
 		t.Fatal(err)
 	}
+	restored := time.Since(began)
 	// Processes that were started on the newer schema still expect its columns.
+	f.restartAll(t)
+	restarted := time.Since(began)
+	f.well(t)
+	wellAgain := time.Since(began)
+	f.calm(t)
+	t.Logf("the database was kept in %.1f s; put back %.1f s after the test, the application restarted after %.1f s, well after %.1f s, calm after %.1f s",
+		kept.Seconds(), restored.Seconds(), restarted.Seconds(), wellAgain.Seconds(), time.Since(began).Seconds())
+}
+
+// restartAll restarts the application on all hosts at once.
+func (f *fleet) restartAll(t *testing.T) {
+	t.Helper()
+	errs := make(chan error)
 	for host, units := range appUnits {
-		if _, err := f.Exec(t.Context(), host, append([]string{"systemctl", "restart"}, units...)...); err != nil {
-			t.Fatal(err)
+		go func() {
+			_, err := f.Exec(t.Context(), host, append([]string{"systemctl", "restart"}, units...)...)
+			errs <- err
+		}()
+	}
+	for range appUnits {
+		if err := <-errs; err != nil {
+			t.Error(err)
 		}
 	}
-	f.well(t)
-	f.calm(t)
 }
 
 // calm lets users work until none has met an error for three hundred requests: each
