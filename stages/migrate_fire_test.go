@@ -272,3 +272,18 @@ func TestWhatASessionAppliesAfterItsUnitEndedCounts(t *testing.T) {
 		}
 	})
 }
+
+func TestASiteThatDoesNotAnswerAtAllIsToldAsSoonAsOneThatFails(t *testing.T) {
+	phases(t, func(t *testing.T, w *world, s pipeline.Stage, oneWay bool) {
+		w.lasts = 1 << 20
+		w.after(1500*time.Millisecond, func() { w.stuck["probe"] = 90 * time.Second })
+		began := time.Now()
+		r, _ := w.phase(t, s, oneWay)
+		if r.Status != pipeline.Person || !strings.Contains(r.State, "users feel the migration: the site does not answer within 10s") {
+			t.Fatalf("%s: %v, %s", r.Status, r.Err, r.State)
+		}
+		if took := time.Since(began); took > 90*time.Second {
+			t.Errorf("told after %s", took)
+		}
+	})
+}

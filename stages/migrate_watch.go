@@ -92,6 +92,11 @@ type migrationWatch struct {
 // the run stops: one second apart, and a reload or a spike must not end it.
 const badLooks = 5
 
+// lookLimit is how long one look at the site may take: behind a migration that
+// everybody queues for, pages do not answer at all, and that must not keep refit
+// from telling so.
+const lookLimit = 10 * time.Second
+
 func (w *migrationWatch) look(ctx context.Context, job node.Job) error {
 	if !w.progress(ctx) {
 		return nil // most likely its host is away: the next question about the unit tells
@@ -172,10 +177,17 @@ func (w *migrationWatch) orphaned(a mastodon.Activity) error {
 
 // felt stops at a site that has been off its baseline for some time.
 func (w *migrationWatch) felt(ctx context.Context, a mastodon.Activity) error {
-	err := w.site.look(ctx)
-	if err == nil {
+	looking, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("the site does not answer within %s", lookLimit))
+	defer cancel()
+	err := w.site.look(looking)
+	switch {
+	case err == nil:
 		w.bad, w.shaken = 0, false
 		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case looking.Err() != nil:
+		err = context.Cause(looking)
 	}
 	if w.shaken && time.Since(w.replaced) < w.m.d.Waits.Boot {
 		return nil

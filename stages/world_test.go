@@ -48,9 +48,10 @@ type world struct {
 	nameErrors int64             // of workers on the new release
 	orphans    map[string][]node.Holder
 	redisRun   string
-	cut        map[string]bool   // hosts that do not answer
-	boots      map[string]string // hosts that were rebooted
-	full       map[string]bool   // whose disk is full
+	cut        map[string]bool          // hosts that do not answer
+	boots      map[string]string        // hosts that were rebooted
+	stuck      map[string]time.Duration // by verb: how long an answer takes
+	full       map[string]bool          // whose disk is full
 	queued     func() map[string]int64
 
 	db       mastodon.Database
@@ -75,7 +76,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
-			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, full: map[string]bool{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, stuck: map[string]time.Duration{}, full: map[string]bool{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
@@ -102,8 +103,13 @@ type linked struct {
 // Run takes as long to notice the silence as a real link.
 func (l linked) Run(ctx context.Context, c hosts.Command, out io.Writer) error {
 	l.w.mu.Lock()
-	cut := l.w.cut[l.host]
+	cut, stuck := l.w.cut[l.host], l.w.stuck[c.Argv[min(2, len(c.Argv)-1)]]
 	l.w.mu.Unlock()
+	if stuck > 0 {
+		if err := pause(ctx, stuck); err != nil {
+			return err
+		}
+	}
 	if !cut {
 		return l.Shell.Run(ctx, c, out)
 	}
