@@ -292,11 +292,17 @@ func (f *fleet) eval(ctx context.Context, script string) ([]byte, error) {
 		}
 	}
 	c := tls.Client(wire, &tls.Config{RootCAs: pool, ServerName: "redis", MinVersion: tls.VersionTLS12})
-	if _, err := fmt.Fprintf(c, "*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", len(script), script); err != nil {
+	if _, err := fmt.Fprintf(c, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n", len(f.Secrets.Redis), f.Secrets.Redis, len(script), script); err != nil {
 		return nil, err
 	}
 	r := bufio.NewReader(c)
 	head, err := r.ReadString('\n')
+	if err == nil && head != "+OK\r\n" {
+		err = fmt.Errorf("the password is answered %q", head)
+	}
+	if err == nil {
+		head, err = r.ReadString('\n')
+	}
 	if err != nil {
 		return nil, err
 	}
