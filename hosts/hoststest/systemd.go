@@ -17,6 +17,8 @@ type Unit struct {
 	Pid         int
 	Restarts    int
 	ExecStart   string
+	// Worn: it was started too often, and is started again only after reset-failed.
+	Worn bool
 	// StopTimeout as systemctl shows it; empty for "1min 30s".
 	StopTimeout string
 }
@@ -117,6 +119,10 @@ func (s *Systemd) systemctl(op string, names []string) error {
 		}
 		switch op {
 		case "start", "restart":
+			if u.Worn {
+				u.Active, u.Sub, u.Result = "failed", "failed", "start-limit-hit"
+				return &hosts.ExitError{Command: "systemctl " + op, Code: 1, Stderr: "start of the service was attempted too often"}
+			}
 			if s.OnStart != nil {
 				if err := s.OnStart(name, u); err != nil {
 					u.Active, u.Sub, u.Result = "failed", "failed", "exit-code"
@@ -124,6 +130,8 @@ func (s *Systemd) systemctl(op string, names []string) error {
 				}
 			}
 			u.Active, u.Sub, u.Result = "active", "running", "success"
+		case "reset-failed":
+			u.Worn, u.Active, u.Sub, u.Result = false, "inactive", "dead", "success"
 		case "stop":
 			u.Active, u.Sub, u.Pid = "inactive", "dead", 0
 		}

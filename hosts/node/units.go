@@ -88,6 +88,13 @@ func (m Machine) units(ctx context.Context, in UnitsIn, _ io.Reader, _ func(stri
 	defer cancel()
 	_, opErr := m.exec(limited, argv...)
 	states, err := m.show(ctx, in.Home, in.Units)
+	if worn := startLimited(states); err == nil && opErr != nil && len(worn) > 0 && (in.Op == StartUnits || in.Op == RestartUnits) {
+		if _, err := m.exec(limited, append([]string{"systemctl", "--no-ask-password", string(ResetFailed), "--"}, worn...)...); err != nil {
+			return UnitsOut{Units: states}, errors.Join(opErr, err)
+		}
+		_, opErr = m.exec(limited, argv...)
+		states, err = m.show(ctx, in.Home, in.Units)
+	}
 	if err != nil {
 		return UnitsOut{}, errors.Join(opErr, err)
 	}
@@ -104,6 +111,20 @@ func (m Machine) units(ctx context.Context, in UnitsIn, _ io.Reader, _ func(stri
 		}
 	}
 	return out, fmt.Errorf("cannot %s: %w (%s)", in.Op, opErr, describe(states))
+}
+
+// startLimited are the units that systemd does not start any more because they were
+// started too often within seconds (systemd.unit(5), StartLimitBurst). That guards
+// against a unit's own restarts: a release that dies at once must not keep the one
+// before it from being started in its place.
+func startLimited(states []UnitState) []string {
+	var worn []string
+	for _, s := range states {
+		if s.Result == "start-limit-hit" {
+			worn = append(worn, s.Name)
+		}
+	}
+	return worn
 }
 
 func describe(states []UnitState) string {

@@ -56,6 +56,15 @@ func TestAFailedStartNamesTheUnitAndItsResult(t *testing.T) {
 	}
 }
 
+func TestAUnitThatDiedTooOftenIsStartedAllTheSame(t *testing.T) {
+	systemd := &hoststest.Systemd{Units: map[string]*hoststest.Unit{"mastodon-web.service": {Worn: true}, "mastodon-streaming@4000.service": {}}}
+	a, _ := hoststest.NewNode(t, systemd)
+	out, err := a.Units(t.Context(), node.UnitsIn{Op: node.StartUnits, Units: []string{"mastodon-web.service", "mastodon-streaming@4000.service"}}, nil)
+	if err != nil || !out.Units[0].Running() || !out.Units[1].Running() {
+		t.Errorf("got %+v, %v", out, err)
+	}
+}
+
 func TestAStopThatTakesTooLongIsToldAndGoesOn(t *testing.T) {
 	systemd := &hoststest.Systemd{Units: map[string]*hoststest.Unit{"w.service": {Active: "deactivating", Sub: "stop-sigterm"}}}
 	m := node.Machine{State: t.TempDir(), Exec: func(ctx context.Context, argv ...string) ([]byte, error) {
