@@ -139,8 +139,7 @@ type wait struct {
 	held   time.Time // since when it is true; zero while it is not
 	missed int       // failing probes in a row while holding
 	last   error
-	told   time.Time
-	words  string
+	told   telling
 }
 
 func (w *wait) probe(ctx context.Context) error {
@@ -207,10 +206,9 @@ func (w *wait) report(ctx context.Context) {
 		e.Err = w.last.Error()
 	}
 	words := e.Text + "\x00" + e.Err
-	if words == w.words && now.Sub(w.told) < 10*time.Second {
+	if !w.told.due(words, now) {
 		return
 	}
-	w.words, w.told = words, now
 	if r := runningFrom(ctx); r != nil {
 		r.emit(e)
 		return

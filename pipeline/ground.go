@@ -101,11 +101,9 @@ func (r *running) settle(ctx context.Context, check func(context.Context, Say) e
 			if why == "" || waited >= r.o.Patience {
 				return "", failed
 			}
-			if check == nil {
-				r.stand(now)
-				return why, nil
+			if check != nil {
+				notYet = check(ctx, r.say)
 			}
-			notYet = check(ctx, r.say)
 			if notYet == nil {
 				r.stand(now)
 				return why, nil
