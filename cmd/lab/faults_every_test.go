@@ -1,10 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 // of it.
 type trial struct {
 	stage, step, name string
+	at                where
 	host              string
 	fault             faultName
 	passes            bool
@@ -26,6 +26,9 @@ type trial struct {
 	took time.Duration
 	said string // what to read if it went wrong
 	ok   bool
+	// alone is set when a step failed with this fault and others: it is tried again
+	// by itself, to see which of them is to blame.
+	alone bool
 }
 
 // trials are the cells asked for. A host that stays away stays away, however it came
@@ -41,7 +44,7 @@ func trials(asked func(stage, name string) bool, named bool) []*trial {
 			}
 			name := fmt.Sprintf("%s %s %s", at, f, map[bool]string{true: "passes", false: "stays"}[passes])
 			if asked(s.name, name) {
-				all = append(all, &trial{stage: s.name, step: s.step, name: name, host: host, fault: f, passes: passes, want: want})
+				all = append(all, &trial{stage: s.name, step: s.step, name: name, at: at, host: host, fault: f, passes: passes, want: want})
 			}
 		}
 		for j, r := range s.rows {
@@ -64,9 +67,11 @@ func trials(asked func(stage, name string) bool, named bool) []*trial {
 	return all
 }
 
-// chosen tells which stages and cells -run names, so that no other's are chained:
+// chosen tells which stages and cells -run names, so that no other's are tried:
 // -run 'TestLabEveryFault/roll_web' tries those of roll web,
-// -run 'TestLabEveryFault/./its_host_frozen' the frozen hosts of every stage.
+// -run 'TestLabEveryFault/./its_host_frozen' the frozen hosts of every stage,
+// -run 'TestLabEveryFault/./passes$' what passes. Where it names a way to stay away,
+// each row takes it.
 func chosen(t *testing.T) (asked func(stage, name string) bool, named bool) {
 	t.Helper()
 	var parts []*regexp.Regexp
@@ -79,23 +84,33 @@ func chosen(t *testing.T) (asked func(stage, name string) bool, named bool) {
 			parts = append(parts, r)
 		}
 	}
+	asName := func(s string) string {
+		return strings.ReplaceAll(strings.ReplaceAll(s, " ", "_"), "/", "_")
+	}
+	if len(parts) > 1 {
+		named = slices.ContainsFunc(hostFaults(), func(f faultName) bool { return strings.Contains(parts[1].String(), asName(string(f))) })
+	}
 	return func(stage, name string) bool {
 		for i, as := range []string{stage, name} {
-			if i < len(parts) && !parts[i].MatchString(strings.ReplaceAll(strings.ReplaceAll(as, " ", "_"), "/", "_")) {
+			if i < len(parts) && !parts[i].MatchString(asName(as)) {
 				return false
 			}
 		}
 		return true
-	}, len(parts) > 1
+	}, named
 }
 
 // TestLabEveryFault tries every cell of docs/faults.md. Faults that pass are chained,
-// one in each step of an upgrade; one that stays has an upgrade of its own.
+// one or more in each step of an upgrade; so are those that stop a run which
+// "refit resume" then ends. Those for which a run goes back have one of their own.
 func TestLabEveryFault(t *testing.T) {
 	full(t)
-	f := before(t)
 	all := trials(chosen(t))
+	f := before(t)
 	defer func() { t.Log("\n" + summary(all)) }()
+	for tried := true; tried; {
+		tried = f.tryStops(t, all)
+	}
 	for chain := next(all); len(chain) > 0; chain = next(all) {
 		f.tryChain(t, chain)
 	}
@@ -121,12 +136,11 @@ func TestLabEveryFault(t *testing.T) {
 	}
 }
 
-// mayPass tells whether a cell lets the run go on to its end, so that it can be
-// chained: with what passes, and with a slow link, which is in nobody's way.
-func mayPass(c *trial) bool {
-	if !c.passes && c.fault != isSlow {
-		return false
-	}
+// idle tells whether the fault must be in nobody's way.
+func (c *trial) idle() bool { return c.want == goesOn }
+
+// mayPass tells whether the run goes on to its end, so that the fault can be chained.
+func (c *trial) mayPass() bool {
 	for _, w := range strings.Split(string(c.want), either) {
 		if w != string(goesOn) && w != string(waits) {
 			return false
@@ -135,194 +149,33 @@ func mayPass(c *trial) bool {
 	return true
 }
 
-// next picks one cell that passes for each step, in the plan's order.
+// answers tells whether the host goes on answering, if slowly or with a full disk.
+func (c *trial) answers() bool { return c.fault == isSlow || c.fault == isFull }
+
+// next picks the faults of one upgrade, in the plan's order: for each step one that
+// makes refit wait, or some that are in nobody's way on hosts of their own; and with
+// either those that leave a host answering.
 func next(all []*trial) []*trial {
 	var chain []*trial
-	taken := map[string]bool{}
-	for _, c := range all {
-		if c.got == "" && mayPass(c) && !taken[c.step] {
-			taken[c.step] = true
+	used := map[[2]string]bool{} // step and host
+	lead := map[string]*trial{}
+	take := func(fits func(*trial) bool) {
+		for _, c := range all {
+			key := [2]string{c.step, cmp.Or(c.host, string(c.at))}
+			if c.got != "" || c.alone || !c.mayPass() || used[key] || !fits(c) {
+				continue
+			}
+			used[key] = true
 			chain = append(chain, c)
-		}
-	}
-	return chain
-}
-
-// meddling is the trial's fault. One that passes lasts until refit says that it
-// waits for it, or for a dozen seconds where refit need not notice it.
-func (c *trial) meddling() *meddling {
-	m := &meddling{step: c.step, host: c.host, fault: c.fault}
-	if !c.passes {
-		return m
-	}
-	switch c.fault {
-	case isCut, isFrozen:
-		m.lasts, m.until = 14*time.Second, true
-	case isOff, isSlow, isFull:
-		m.lasts, m.until = 5*time.Second, true
-	}
-	return m
-}
-
-// tryChain runs one upgrade with all the faults. Where it does not end well, the
-// step at which it failed is to blame, and cells that it did not reach are tried
-// another time.
-func (f *fleet) tryChain(t *testing.T, chain []*trial) {
-	t.Helper()
-	if slices.ContainsFunc(chain, func(c *trial) bool { return c.stage == "build" }) {
-		f.forgetBuild(t)
-	}
-	var faults []*meddling
-	for _, c := range chain {
-		faults = append(faults, c.meddling())
-	}
-	began := time.Now()
-	var a answer
-	f.underFaults(t, func() { a = f.meddleQuietly(t, "", []string{"upgrade", "--to", "v4.5.2", "--yes"}, faults...) }, faults...)
-	failed := failedStep(a)
-	for i, c := range chain {
-		m := faults[i]
-		switch {
-		case !m.began && c.step != failed:
-			continue // not reached: another chain takes it
-		case !m.began:
-			c.got = "never begun"
-		case c.step == failed || len(m.errs) > 0 || (failed == "" && a.code != 0 && i == len(chain)-1):
-			c.got, c.said = fmt.Sprintf("exit %d", a.code), a.String()
-		default:
-			c.got, c.ok = "went on", true
-			if strings.Contains(stepLines(a.err, c.step), "waiting for ") && strings.Contains(stepLines(a.err, c.step), "run again") {
-				c.got = "waited"
+			if lead[c.step] == nil && !c.answers() {
+				lead[c.step] = c
 			}
 		}
-		c.took = stepTook(a.err, c.step)
 	}
-	t.Logf("a chain of %d faults: exit %d after %s", len(chain), a.code, time.Since(began).Round(time.Second))
-	if a.code != 0 && failed == "" {
-		t.Fatalf("the run did not reach a step: %s", a)
-	}
-	f.wholeAgain(t, a, faults)
-	f.fewLogins(t, began, 4*len(chain)+8)
-}
-
-// tryOne runs one upgrade with one fault, and asks for the exit code.
-func (f *fleet) tryOne(t *testing.T, c *trial) {
-	t.Helper()
-	if c.stage == "build" {
-		f.forgetBuild(t)
-	}
-	if c.stage == "place" || c.fault == isFull {
-		f.forgetPlaced(t, c.host)
-	}
-	m := c.meddling()
-	config := f.config(t, "unreachable: 60s", "unreachable: 10s", "boot: 60s", "boot: 20s")
-	began := time.Now()
-	var a answer
-	f.underFaults(t, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, m) }, m)
-	c.took = time.Since(began)
-	c.got = fmt.Sprintf("exit %d", a.code)
-	c.ok = m.began && slices.Contains(strings.Split(string(c.want), either), map[bool]string{true: string(goesOn), false: fmt.Sprint(a.code)}[a.code == 0])
-	if a.code == 0 && strings.Contains(string(c.want), string(waits)) {
-		c.ok = true
-	}
-	if a.code == 7 && !strings.Contains(a.err, "Next\n") {
-		c.ok = false
-	}
-	c.said = a.String()
-	t.Logf("%s, %s: wanted %s, got %s after %s", c.stage, c.name, c.want, c.got, c.took.Round(time.Second))
-	f.wholeAgain(t, a, []*meddling{m})
-}
-
-// wholeAgain mends everything and brings the fleet back to v4.5.1 by the command
-// that refit named.
-func (f *fleet) wholeAgain(t *testing.T, a answer, faults []*meddling) {
-	t.Helper()
-	f.mendAll(t, faults...)
-	for tries := 0; a.code == 7; tries++ {
-		if tries == 3 {
-			t.Fatalf("refit resume leads nowhere: %s", a)
-		}
-		f.leaseEnds(t)
-		a = f.run(t, "", "resume", "--yes")
-		t.Logf("refit resume: exit %d", a.code)
-	}
-	f.well(t)
-	if a.code == 0 {
-		f.runsEverywhere(t, "v4.5.2")
-		f.must(t, 0, "", []string{"rollback", "--yes"})
-	}
-	f.runsEverywhere(t, "v4.5.1")
-}
-
-// leaseEnds waits until the lease of a run that lost its keeper has ended.
-func (f *fleet) leaseEnds(t *testing.T) {
-	t.Helper()
-	if a := f.run(t, "", "unlock", "--yes"); a.code != 0 {
-		t.Logf("refit unlock: %s", a)
-	}
-}
-
-// forgetBuild makes the next upgrade build anew.
-func (f *fleet) forgetBuild(t *testing.T) {
-	t.Helper()
-	f.forgetPlaced(t, "uhura")
-}
-
-// forgetPlaced takes the release that is to come from a host.
-func (f *fleet) forgetPlaced(t *testing.T, host string) {
-	t.Helper()
-	if host == "" {
-		return
-	}
-	if err := os.RemoveAll(filepath.Join(f.Root(host), "home/mastodon/releases/v4.5.2")); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// meddleQuietly is meddle for runs that need not reach every fault's step.
-func (f *fleet) meddleQuietly(t *testing.T, config string, args []string, faults ...*meddling) answer {
-	t.Helper()
-	return f.meddleFor(t, false, config, args, faults...)
-}
-
-// failedStep is the first step that failed for good, by refit's own lines.
-func failedStep(a answer) string {
-	for line := range strings.Lines(a.err) {
-		if before, _, found := strings.Cut(line, ": FAILED after"); found {
-			_, step, _ := strings.Cut(before, "] ")
-			step, _, _ = strings.Cut(step, " on ")
-			return step
-		}
-	}
-	return ""
-}
-
-// stepLines are refit's lines of one step.
-func stepLines(text, step string) string {
-	var out strings.Builder
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, "] "+step+":") || strings.Contains(line, "] "+step+" on ") {
-			out.WriteString(line)
-		}
-	}
-	return out.String()
-}
-
-// stepTook is how long a step took, by the times of its lines.
-func stepTook(text, step string) time.Duration {
-	var first, last time.Time
-	for line := range strings.Lines(stepLines(text, step)) {
-		stamp, _, _ := strings.Cut(line, " ")
-		at, err := time.Parse(time.RFC3339, stamp)
-		if err != nil {
-			continue
-		}
-		if first.IsZero() {
-			first = at
-		}
-		last = at
-	}
-	return last.Sub(first)
+	take(func(c *trial) bool { return !c.answers() && (lead[c.step] == nil || c.idle() && lead[c.step].idle()) })
+	take(func(c *trial) bool { return c.answers() && (c.idle() || lead[c.step] == nil) })
+	slices.SortStableFunc(chain, func(a, b *trial) int { return slices.Index(all, a) - slices.Index(all, b) })
+	return chain
 }
 
 // summary is the table with what was seen.

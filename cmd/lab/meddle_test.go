@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,13 +64,16 @@ type meddling struct {
 	lasts time.Duration
 	// until mends it early: as soon as refit says that it waits for the host.
 	until bool
+	// whole lets it last as long as its step: it is mended when the step or the run
+	// has ended.
+	whole bool
 
 	mu         sync.Mutex
 	began      bool
 	hit, ended time.Time
 	errs       []error
 	waited     chan struct{}
-	done       chan struct{}
+	over       chan struct{}
 }
 
 // felt tells whether users may meet errors while it lasts: a host that answers
@@ -84,8 +88,8 @@ func (m *meddling) felt() bool {
 }
 
 var (
-	begunLine = regexp.MustCompile(`^\S+ \[ *\d+/\d+\] (.+?)(?: on \w+)?: begun`)
-	waitLine  = regexp.MustCompile(`waiting for ([^:]*), [\d:.]+ (?:s|min) of`)
+	stepLine = regexp.MustCompile(`^\S+ \[ *\d+/\d+\] (.+?)(?: on \w+)?: (begun|done|FAILED)`)
+	waitLine = regexp.MustCompile(`waiting for (\w+(?:, \w+)*), [\d:.]+ (?:s|min) of`)
 )
 
 // meddler reads refit's lines as they come, and meddles.
@@ -117,35 +121,51 @@ func (x *meddler) Write(p []byte) (int, error) {
 func (x *meddler) line(line string) {
 	if w := waitLine.FindStringSubmatch(line); w != nil {
 		for _, m := range x.all {
-			if m.host != "" && strings.Contains(w[1], m.host) && m.began {
-				select {
-				case m.waited <- struct{}{}:
-				default:
-				}
+			if m.host != "" && slices.Contains(strings.Split(w[1], ", "), m.host) && m.began {
+				offer(m.waited)
 			}
 		}
 	}
-	b := begunLine.FindStringSubmatch(line)
+	b := stepLine.FindStringSubmatch(line)
 	if b == nil {
 		return
 	}
 	for _, m := range x.all {
-		if m.step == b[1] && !m.began {
+		switch {
+		case m.step != b[1]:
+		case b[2] != "begun":
+			offer(m.over)
+		case !m.began:
 			m.began = true
 			x.wg.Go(func() { m.run(x.ctx, x.f) })
 		}
 	}
 }
 
+// offer tells whoever waits, or is going to.
+func offer(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // run hits and mends.
 func (m *meddling) run(ctx context.Context, f *fleet) {
-	defer close(m.done)
 	deeds := faultOf(m.fault)
 	m.mu.Lock()
 	m.hit = time.Now()
 	m.mu.Unlock()
 	if err := deeds.hit(f.Lab, ctx, m.host); err != nil {
 		m.errs = append(m.errs, err)
+		return
+	}
+	if m.whole {
+		select {
+		case <-m.over:
+		case <-ctx.Done():
+		}
+		m.mendNow(ctx, f)
 		return
 	}
 	if m.lasts == 0 && m.fault != isRebooted && m.fault != isPromoted && m.fault != isMoved {
@@ -189,7 +209,7 @@ func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, 
 		t.Fatal(err)
 	}
 	for _, m := range faults {
-		m.waited, m.done = make(chan struct{}, 1), make(chan struct{})
+		m.waited, m.over = make(chan struct{}, 1), make(chan struct{}, 1)
 	}
 	x := &meddler{ctx: t.Context(), f: f, all: faults}
 	began := time.Now()
@@ -200,6 +220,9 @@ func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, 
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, x
 	err = c.Run()
+	for _, m := range faults {
+		offer(m.over)
+	}
 	x.wg.Wait()
 	a := answer{0, out.String(), x.text.String()}
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
