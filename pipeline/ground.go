@@ -71,6 +71,7 @@ func (r *running) steady(ctx context.Context, check, do func(context.Context, Sa
 		if now := r.o.Clock.Now(); trouble.IsZero() || elapsed(began, now) > r.o.Patience {
 			trouble = now
 		}
+		r.say("failed: %v; asking whether all that it stands on answers", err)
 		why, settled := r.settle(ctx, check, err, trouble)
 		if settled != nil {
 			return settled

@@ -18,7 +18,7 @@ func TestLabAWebNodeThatDiesInItsOwnRollWaitsForAPerson(t *testing.T) {
 	if a.code != 7 {
 		t.Fatalf("kirk is off for good: not exit 7 but %s", a)
 	}
-	for _, w := range []string{"waiting for kirk", "roll web kirk could not be taken back: kirk did not come back", "bring kirk back, then `refit resume`"} {
+	for _, w := range []string{"asking whether all that it stands on answers", "for kirk in vain", "roll web kirk could not be taken back: kirk did not come back", "bring kirk back, then `refit resume`"} {
 		if !strings.Contains(a.err, w) {
 			t.Errorf("the report does not say %q", w)
 		}

@@ -33,6 +33,10 @@ func (f *fleet) impatient(t *testing.T) string {
 	return f.config(t, "unreachable: 60s", "unreachable: 8s", "boot: 60s", "boot: 20s", "silence: 10s", "silence: 5s", "connect: 5s", "connect: 3s")
 }
 
+// fewUsers are the requests a second beside each of hundreds of faults; the tests of
+// single ones have more.
+const fewUsers = 15
+
 // hasty is the lab's refit.yml with short deadlines on answers.
 func (f *fleet) hasty(t *testing.T) string {
 	return f.config(t, "silence: 10s", "silence: 5s", "connect: 5s", "connect: 3s")
@@ -65,7 +69,7 @@ func (f *fleet) tryStops(t *testing.T, all []*trial) bool {
 		}
 		began := time.Now()
 		var a answer
-		f.underFaults(t, func() { a = f.meddleQuietly(t, config, args, faults...) }, faults...)
+		f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, args, faults...) }, faults...)
 		hit := false
 		for i, m := range faults {
 			if m.began {
@@ -101,7 +105,7 @@ func (f *fleet) tryChain(t *testing.T, chain []*trial) {
 	config := f.hasty(t)
 	began := time.Now()
 	var a answer
-	f.underFaults(t, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, faults...) }, faults...)
+	f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, faults...) }, faults...)
 	failed := failedStep(a)
 	for i, c := range chain {
 		m := faults[i]
@@ -147,7 +151,7 @@ func (f *fleet) tryOne(t *testing.T, c *trial) {
 	}
 	began := time.Now()
 	var a answer
-	f.underFaults(t, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, m) }, m)
+	f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, m) }, m)
 	c.took = time.Since(began)
 	c.got = fmt.Sprintf("exit %d", a.code)
 	c.ok = m.began && slices.Contains(strings.Split(string(c.want), either), map[bool]string{true: string(goesOn), false: fmt.Sprint(a.code)}[a.code == 0])

@@ -273,7 +273,13 @@ type sample struct {
 // balancer's checks take: refit adds none.
 func (f *fleet) underFaults(t *testing.T, do func(), faults ...*meddling) {
 	t.Helper()
-	load, err := f.StartLoad(t.Context(), lab.LoadOptions{Timeout: patient})
+	f.underFaultsAt(t, 0, do, faults...)
+}
+
+// underFaultsAt is underFaults with that many requests a second; 0 for the usual.
+func (f *fleet) underFaultsAt(t *testing.T, rate int, do func(), faults ...*meddling) {
+	t.Helper()
+	load, err := f.StartLoad(t.Context(), lab.LoadOptions{Timeout: patient, Rate: rate})
 	if err != nil {
 		t.Fatal(err)
 	}
