@@ -20,10 +20,12 @@ func TestLabPostMigrationsUnderFireAreRunToTheirEnd(t *testing.T) {
 	f.withDatabase(t, func() {
 		f.keepRelease(t, from)
 		f.must(t, 0, "", []string{"upgrade", "--to", "v4.6.0", "--yes"})
-		f.session(t, "nightly-report", lastOfTwo, true)
 		var up *errand
 		f.underLoad(t, func() {
 			up = f.errand(t, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), "upgrade", "--to", "v4.7.0", "--yes")
+			// Not earlier: an index that is built concurrently waits for every older transaction.
+			up.hears(t, 0, "soak: begun")
+			f.session(t, "nightly-report", lastOfTwo, true)
 			up.hears(t, 0, "point of no return")
 			f.leaveBehind(t)
 			up.hears(t, 0, "the migration waits for pid")
