@@ -149,6 +149,13 @@ func (c *trial) mayPass() bool {
 	return true
 }
 
+// mayGoOn tells whether a run that does not notice it is as good.
+func (c *trial) mayGoOn() bool { return slices.Contains(strings.Split(string(c.want), either), string(goesOn)) }
+
+// stops tells whether the run stops where it stands, if it notices at all: a resume
+// goes on from there.
+func (c *trial) stops() bool { return c.want == person || c.want == goesOn+either+person }
+
 // answers tells whether the host goes on answering, if slowly or with a full disk.
 func (c *trial) answers() bool { return c.fault == isSlow || c.fault == isFull }
 

@@ -104,8 +104,9 @@ func faultTable() []stageFaults {
 	ok := only(goesOn)
 	none := func(w where, why string) hostRow { return hostRow{where: w, none: why} }
 	// A keeper with a full disk answers, so it is not waited for: it refuses the journal.
+	// What is over before the next word of the journal is not noticed.
 	keeperRow := func(full outcome) hostRow {
-		return hostRow{where: keeper, host: "uhura", cells: away(cell{waits, person}, only(full), ok)}
+		return hostRow{where: keeper, host: "uhura", cells: away(cell{waits, person}, cell{goesOn + either + full, full}, ok)}
 	}
 	// A proxy is needed from the first web roll on.
 	proxyLater := hostRow{where: proxy, host: "sulu", cells: away(cell{goesOn, returns}, cell{goesOn + either + returns, returns}, ok)}
@@ -213,7 +214,7 @@ func faultTable() []stageFaults {
 		{
 			name: "record", step: "record",
 			rows: []hostRow{
-				{where: own, host: "uhura", cells: away(cell{waits, person}, only(person), ok)},
+				{where: own, host: "uhura", cells: away(cell{waits, person}, cell{goesOn + either + person, person}, ok)},
 				none(peer, "one keeper"),
 				none(keeper, "it is its host"), proxyIdle,
 			},

@@ -254,7 +254,7 @@ func TestLabOperatorsInOneUpgradeAreFrozenInterruptedAndKilled(t *testing.T) {
 		w.ends(t, 130, stopped...)
 
 		w = ann.begin(t, "resume", "--yes")
-		w = f.handOver(t, w, "bridge: begun", bob, "it goes on even if refit")
+		w = f.handOver(t, w, "bridge assets: begun", bob, "it goes on even if refit")
 		// The migration is at work, and waits for a lock.
 		started := f.invocation(t, "scotty", "refit-migrate-pre.service")
 		f.turnedAway(t, ann, bob, "pre-migrate")
