@@ -150,7 +150,9 @@ func (c *trial) mayPass() bool {
 }
 
 // mayGoOn tells whether a run that does not notice it is as good.
-func (c *trial) mayGoOn() bool { return slices.Contains(strings.Split(string(c.want), either), string(goesOn)) }
+func (c *trial) mayGoOn() bool {
+	return slices.Contains(strings.Split(string(c.want), either), string(goesOn))
+}
 
 // stops tells whether the run stops where it stands, if it notices at all: a resume
 // goes on from there.
