@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -179,6 +180,27 @@ func (f *fleet) session(t *testing.T, name, statement string, hold bool) {
 		at = "query like '%pg_sleep(600)%' and wait_event = 'PgSleep'"
 	}
 	f.awaitSQL(t, "select count(*) from pg_stat_activity where application_name = '"+name+"' and "+at, "1")
+}
+
+// queue lets sessions of Mastodon's own account begin a statement that has to wait for
+// a lock, and returns once all of them wait. Each is over with its statement.
+func (f *fleet) queue(t *testing.T, n int, statement string) {
+	t.Helper()
+	// The password stays out of every argument list.
+	const psql = `. /home/mastodon/.env.production; export PGPASSWORD=$DB_PASS PGAPPNAME=queue; exec psql -qAt -h 10.77.0.40 -U mastodon -d mastodon -c "$1"`
+	for range n {
+		ended := make(chan error, 1)
+		go func() {
+			_, err := f.Exec(context.WithoutCancel(t.Context()), "decker", "bash", "-c", psql, "bash", statement)
+			ended <- err
+		}()
+		t.Cleanup(func() {
+			if err := <-ended; err != nil {
+				t.Errorf("a session that had to wait: %v", err)
+			}
+		})
+	}
+	f.awaitSQL(t, "select count(*) from pg_stat_activity where application_name = 'queue' and wait_event_type = 'Lock'", strconv.Itoa(n))
 }
 
 // endSession ends it, as a person does who is told its pid.
