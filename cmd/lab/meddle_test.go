@@ -64,6 +64,8 @@ type meddling struct {
 	lasts time.Duration
 	// until mends it early: as soon as refit says that it waits for the host.
 	until bool
+	// only keeps every other fault of the run away once this one has hit.
+	only bool
 	// whole lets it last as long as its step: it is mended when the step or the run
 	// has ended.
 	whole bool
@@ -135,7 +137,7 @@ func (x *meddler) line(line string) {
 		case m.step != b[1]:
 		case b[2] != "begun":
 			offer(m.over)
-		case !m.began:
+		case !m.began && !slices.ContainsFunc(x.all, func(o *meddling) bool { return o.only && o.began }):
 			m.began = true
 			x.wg.Go(func() { m.run(x.ctx, x.f) })
 		}
@@ -327,6 +329,9 @@ func (f *fleet) underFaultsAt(t *testing.T, rate int, do func(), faults ...*medd
 		t.Errorf("%d requests failed that no fault explains:%s", bad, failures(met))
 	}
 	for _, m := range faults {
+		if m.hit.IsZero() {
+			continue
+		}
 		t.Logf("  %s %s in %s: %s to %s", m.host, m.fault, m.step, m.hit.UTC().Format(time.TimeOnly), m.ended.UTC().Format(time.TimeOnly))
 	}
 }
