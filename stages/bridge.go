@@ -33,8 +33,14 @@ func (s bridge) Run(ctx context.Context, say pipeline.Say) error {
 	})
 }
 
-// answered asks the node's Puma for every hashed file of both releases.
+// answered asks the node's Puma for every hashed file of both releases. A node that
+// was restarted a moment ago answers refit before its Puma has booted.
 func (s bridge) answered(ctx context.Context, n Node, say pipeline.Say) error {
+	g := s.d.gate(n.Name+" serves", 0, func(ctx context.Context) error { return s.d.Answers(ctx, n) })
+	g.Safe = true
+	if err := pipeline.Await(ctx, g, say); err != nil {
+		return err
+	}
 	out, err := mastodon.AskPacks(ctx, n.Agent, mastodon.PacksIn{
 		Layout: s.d.Layout, Domain: s.d.Domain, Address: n.Address, WebPort: n.Port,
 		Releases: []string{s.f.From.Version.String(), s.f.To.Version.String()},

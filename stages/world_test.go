@@ -248,6 +248,13 @@ func (w *world) verbs(n Node) []node.Verb {
 			return nginx.Access{Next: in.Since, Traffic: nginx.Traffic{Requests: w.requests, Errors: w.errors5xx}}, nil
 		}),
 		answer(w, n, "probe", func(in mastodon.ProbeIn) (mastodon.Probe, error) { return w.probe(n, in), nil }),
+		answer(w, n, "bridge", func(node.BridgeIn) (node.BridgeOut, error) { return node.BridgeOut{ToFrom: 2}, nil }),
+		answer(w, n, "packs", func(mastodon.PacksIn) (mastodon.Packs, error) {
+			if w.runs[n.Name] == "" {
+				return mastodon.Packs{Asked: 4, Failed: []mastodon.FailedPack{{Path: "/packs/a.js", Error: "connection refused"}}}, nil
+			}
+			return mastodon.Packs{Asked: 4}, nil
+		}),
 		answer(w, n, "sidekiq", func(mastodon.SidekiqIn) (mastodon.SidekiqState, error) { return w.sidekiq(), nil }),
 		answer(w, n, "db", func(mastodon.DatabaseIn) (mastodon.Database, error) { return w.db, w.dbFails }),
 		answer(w, n, "db.activity", func(mastodon.ActivityIn) (mastodon.Activity, error) {
