@@ -90,7 +90,8 @@ func Hold(ctx context.Context, lock Lock, why string, o HoldOptions) (*Held, err
 	return h, nil
 }
 
-// Step notes the step at work; the next renewal carries it.
+// Step notes the step at work; a renewal within about a second carries it, so that
+// whoever meets the lease is told where its holder is.
 func (h *Held) Step(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -128,7 +129,7 @@ func (h *Held) keep(ctx context.Context, began time.Time) {
 	}
 	answers := make(chan answer, 1)
 	every := h.TTL / 4
-	sent, asking := began, false
+	sent, asking, told := began, false, ""
 	var late error
 	for {
 		tick, stop := h.o.Clock.After(min(every, time.Second))
@@ -163,8 +164,8 @@ func (h *Held) keep(ctx context.Context, began time.Time) {
 			h.lose(fmt.Errorf("%w: not renewed for %s, it lives for %s", ErrLockLost, gone.Round(time.Millisecond), h.TTL), late)
 			return
 		}
-		if !asking && elapsed(sent, now) >= every {
-			sent, asking = now, true
+		if step := h.at(); !asking && (step != told || elapsed(sent, now) >= every) {
+			sent, asking, told = now, true, step
 			go func() {
 				taken, err := h.renew(ctx, h.TTL-elapsed(began, now))
 				answers <- answer{now, taken, err}
@@ -175,12 +176,16 @@ func (h *Held) keep(ctx context.Context, began time.Time) {
 
 // renew asks once, and no longer than the lease lives.
 func (h *Held) renew(ctx context.Context, left time.Duration) (bool, error) {
-	h.mu.Lock()
-	step := h.step
-	h.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
-	return h.lock.Renew(ctx, step)
+	return h.lock.Renew(ctx, h.at())
+}
+
+// at is the step at work.
+func (h *Held) at() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.step
 }
 
 // confirmLimit is how long confirm waits for the lease's keeper.

@@ -101,6 +101,24 @@ func TestALeaseIsRenewedEveryQuarterOfItsLifeWithTheStepAtWork(t *testing.T) {
 	})
 }
 
+func TestANewStepIsToldWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lease{ttl: time.Minute}
+		h, _ := hold(t, l)
+		for _, step := range []string{"place", "pre-migrate"} {
+			h.Step(step)
+			<-time.After(time.Second)
+			synctest.Wait()
+		}
+		if got := strings.Join(l.steps, ", "); got != "place, pre-migrate" {
+			t.Errorf("told of %q", got)
+		}
+		if err := h.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestAHeldContextEndsWhenNoRenewalSucceedsInTheLeasesTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

@@ -201,6 +201,15 @@ func (f *fleet) quiet(t *testing.T) map[string]string {
 // and that he is told who that is, at which step, and since when.
 func (f *fleet) turnedAway(t *testing.T, o *operator, holder *operator, step string) {
 	t.Helper()
+	// The lease names the step within a second or two.
+	limit := time.After(10 * time.Second)
+	for a := o.run(t, "unlock"); !strings.Contains(a.err, ", "+step); a = o.run(t, "unlock") {
+		select {
+		case <-limit:
+			t.Fatalf("the lease does not name the step of %s: %s", holder.name, a)
+		default:
+		}
+	}
 	before := f.fingerprint(t)
 	tries := map[string]int{
 		"upgrade --to v4.6.2 --yes": 5, "resume --yes": 5, "rollback --yes": 5, "place --to v4.6.0": 5, "build --to v4.6.0": 5, "doctor --fix": 5,
