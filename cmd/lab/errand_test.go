@@ -78,7 +78,7 @@ func (e *errand) said() int {
 // hears waits until refit says the words after a place, and returns the line.
 func (e *errand) hears(t *testing.T, from int, words string) string {
 	t.Helper()
-	limit := time.After(2 * time.Minute)
+	limit := time.After(4 * time.Minute)
 	for {
 		text, more := e.lines.since(from)
 		if before, after, ok := strings.Cut(text, words); ok {
@@ -92,7 +92,7 @@ func (e *errand) hears(t *testing.T, from int, words string) string {
 		case <-e.over:
 			t.Fatalf("refit ended and never said %q: %s", words, e.answer(t))
 		case <-limit:
-			t.Fatalf("refit does not say %q in two minutes: %s", words, text)
+			t.Fatalf("refit does not say %q in four minutes: %s", words, text)
 		}
 	}
 }
