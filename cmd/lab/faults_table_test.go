@@ -118,7 +118,7 @@ func faultTable() []stageFaults {
 		{
 			name: "preflight", step: "preflight",
 			rows: []hostRow{
-				{where: own, host: "kirk", cells: away(only(refuses), only(refuses+either+fails), ok)},
+				{where: own, host: "kirk", cells: away(cell{refuses + either + waits, refuses + either + fails}, only(refuses+either+fails), ok)},
 				none(peer, all),
 				{where: keeper, host: "uhura", cells: away(cell{refuses + either + waits, fails + either + person}, only(fails), ok)},
 				{where: proxy, host: "sulu", cells: away(cell{refuses + either + goesOn, refuses + either + returns}, cell{refuses + either + goesOn, refuses + either + returns}, ok)},
