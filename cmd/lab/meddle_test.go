@@ -137,11 +137,22 @@ func (x *meddler) line(line string) {
 		case m.step != b[1]:
 		case b[2] != "begun":
 			offer(m.over)
-		case !m.began && !slices.ContainsFunc(x.all, func(o *meddling) bool { return o.only && o.began }):
+		case !m.began && !slices.ContainsFunc(x.all, m.yields):
 			m.began = true
 			x.wg.Go(func() { m.run(x.ctx, x.f) })
 		}
 	}
+}
+
+// yields tells whether m must not hit because of o: o keeps all others away, or the
+// host is not yet mended of it.
+func (m *meddling) yields(o *meddling) bool {
+	if o == m || !o.began {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.only || o.host == m.host && o.ended.IsZero()
 }
 
 // offer tells whoever waits, or is going to.
@@ -237,7 +248,7 @@ func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, 
 		if all && !m.began {
 			t.Errorf("%s never began, so its fault never hit", m.step)
 		}
-		if err := errors.Join(m.errs...); err != nil {
+		if err := errors.Join(m.errs...); all && err != nil {
 			t.Errorf("%s in %s: %v", m.fault, m.step, err)
 		}
 	}
@@ -248,10 +259,12 @@ func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, 
 func (f *fleet) mendAll(t *testing.T, faults ...*meddling) {
 	t.Helper()
 	for _, m := range faults {
-		if m.began && m.ended.IsZero() {
-			m.mendNow(t.Context(), f)
+		if !m.began || !m.ended.IsZero() {
+			continue
 		}
-		if err := errors.Join(m.errs...); err != nil {
+		met := len(m.errs)
+		m.mendNow(t.Context(), f)
+		if err := errors.Join(m.errs[met:]...); err != nil {
 			t.Errorf("cannot mend %s of %s: %v", m.fault, m.host, err)
 		}
 	}
