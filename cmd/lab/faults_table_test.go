@@ -45,7 +45,7 @@ func legend() [][2]string {
 	return [][2]string{
 		{string(goesOn), "Goes on; exit 0. The step does not need the host, or copes."},
 		{string(waits), "Says what it waits for (`waiting for kirk, 10 s of at most 1:00 min`), and when all answers again checks and runs the step again; exit 0."},
-		{string(fails), "Exit 1: every step is taken back before any node was switched. Mend the cause, `refit upgrade` again."},
+		{string(fails), "Exit 1: every step is taken back before any node was switched. Mend the cause, `refit upgrade` again (`refit resume` where it was the keeper that refused the journal: nothing is done or undone without one)."},
 		{string(refuses), "Exit 3: refused with the host's name, nothing was touched. Mend it, `refit upgrade` again."},
 		{string(returns), "Exit 6: every node is on the old release and in rotation on every proxy that answers."},
 		{string(person), "Exit 7: stops where it stands; the report names each host's release, what is missing, and the next command (bring it back, then `refit resume`)."},
