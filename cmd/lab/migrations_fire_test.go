@@ -28,7 +28,7 @@ func TestLabAMigrationUnderFireIsFoundAgainOrRunAgain(t *testing.T) {
 			f.cutFor(t, "scotty", func() { up.hears(t, 0, "cannot ask scotty for the migration") })
 			up.hears(t, 0, "scotty answers again: refit-migrate-pre.service there running")
 		})
-		f.plugUnder(t, up, "refit-migrate-pre.service", "CreateCollections: begun")
+		f.plugUnder(t, up, "refit-migrate-pre.service", "CreateCollections: begun", everyLast)
 		f.failoverUnder(t, up, "refit-migrate-pre.service", "the database was away or was restarted, so the step is run again")
 		up.hears(t, 0, "on scotty: applied: 20251118115700")
 		up.stop(t)
@@ -60,8 +60,9 @@ func (f *fleet) cutFor(t *testing.T, host string, do func()) {
 
 // plugUnder pulls scotty's plug while the migration waits for the nightly report, and
 // starts it again. Its session outlives it in the database, so that nothing is
-// started until it is gone; then the rest is run, and waits for the weekly report.
-func (f *fleet) plugUnder(t *testing.T, up *errand, unit, again string) {
+// started until it is gone; then the rest is run, and waits for the weekly report,
+// which does the statement given.
+func (f *fleet) plugUnder(t *testing.T, up *errand, unit, again, statement string) {
 	t.Helper()
 	from, began := up.said(), time.Now()
 	met := f.users(t, func() {
@@ -78,7 +79,7 @@ func (f *fleet) plugUnder(t *testing.T, up *errand, unit, again string) {
 			t.Errorf("%s sessions hold the lock for migrations", n)
 		}
 		// It queues behind the migration's own session, and has the lock when that is gone.
-		f.session(t, "weekly-report", everyLast+"; select pg_sleep(600)", false)
+		f.session(t, "weekly-report", statement+"; select pg_sleep(600)", false)
 		f.endSession(t, "nightly-report")
 		up.hears(t, from, "scotty was away or was restarted, so the step is run again")
 		up.hears(t, from, again)

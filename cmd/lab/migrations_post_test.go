@@ -6,7 +6,8 @@ import (
 )
 
 // lastOfTwo keeps v4.7.0's second post-migration waiting, which drops a table that
-// v4.7.0 does not use.
+// v4.7.0 does not use, before it has any lock: with the table's foreign keys it locks
+// what they point at, and users would queue behind.
 const lastOfTwo = "lock table imports in access share mode"
 
 // TestLabPostMigrationsUnderFireAreRunToTheirEnd does to the post-migrations what the
@@ -22,7 +23,8 @@ func TestLabPostMigrationsUnderFireAreRunToTheirEnd(t *testing.T) {
 		f.must(t, 0, "", []string{"upgrade", "--to", "v4.6.0", "--yes"})
 		var up *errand
 		f.underLoad(t, func() {
-			up = f.errand(t, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), "upgrade", "--to", "v4.7.0", "--yes")
+			// Three faults come one upon the other; the patience is for all of them.
+			up = f.errand(t, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s", "unreachable: 60s", "unreachable: 5m"), "upgrade", "--to", "v4.7.0", "--yes")
 			// Not earlier: an index that is built concurrently waits for every older transaction.
 			up.hears(t, 0, "soak: begun")
 			f.session(t, "nightly-report", lastOfTwo, true)
@@ -34,7 +36,7 @@ func TestLabPostMigrationsUnderFireAreRunToTheirEnd(t *testing.T) {
 			up.hears(t, from, "everything answers again, so the step is run again")
 			up.hears(t, from, "found refit-migrate-post.service at work on scotty")
 		})
-		f.plugUnder(t, up, "refit-migrate-post.service", "DropImports: begun")
+		f.plugUnder(t, up, "refit-migrate-post.service", "DropImports: begun", lastOfTwo)
 		f.failoverUnder(t, up, "refit-migrate-post.service", "the database was away or was restarted, so the step is run again")
 		a := up.ends(t, 0, "DONE")
 		begun(t, a, map[string]int{"RemoveSettingsFromAccounts": 2, "DropImports": 3})
