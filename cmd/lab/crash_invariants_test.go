@@ -349,18 +349,30 @@ func (f *fleet) allJobsRun(t *testing.T, do func()) {
 		f.longJob(t)
 	}
 	do()
-	left := "select count(*) from job_runs where runs = 0 and id >= " + first
+	if left := f.jobsLeft(t, "runs = 0 and id >= "+first, 90*time.Second); left != "" {
+		t.Fatalf("jobs were lost:\n%s", left)
+	}
+	f.tellJobs(t, first)
+}
+
+// jobsLeft waits until no job fits the condition any more. It lists the first of
+// those that still do then.
+func (f *fleet) jobsLeft(t *testing.T, condition string, within time.Duration) string {
+	t.Helper()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	limit := time.After(90 * time.Second)
-	for strings.TrimSpace(f.sql(t, left)) != "0" {
+	limit := time.After(within)
+	for {
+		left := strings.TrimSpace(f.sql(t, "select job_class, queue, origin, created_at from job_runs where "+condition+" limit 20"))
+		if left == "" {
+			return ""
+		}
 		select {
 		case <-limit:
-			t.Fatalf("jobs were lost:\n%s", f.sql(t, "select job_class, queue, origin, created_at from job_runs where runs = 0 and id >= "+first+" limit 20"))
+			return left
 		case <-tick.C:
 		}
 	}
-	f.tellJobs(t, first)
 }
 
 // nextJob is the number that the next job will have. What earlier tests planned while
@@ -373,7 +385,5 @@ func (f *fleet) nextJob(t *testing.T) string {
 // tellJobs says how many jobs were planned since first, and how many ran twice.
 func (f *fleet) tellJobs(t *testing.T, first string) {
 	t.Helper()
-	t.Logf("jobs: %s planned, %s not run, %s run more than once", strings.TrimSpace(f.sql(t, "select count(*) from job_runs where id >= "+first)),
-		strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs = 0 and id >= "+first)),
-		strings.TrimSpace(f.sql(t, "select count(*) from job_runs where runs > 1 and id >= "+first)))
+	t.Logf("jobs: %s", strings.TrimSpace(f.sql(t, "select count(*) || ' planned, ' || count(*) filter (where runs = 0) || ' not run, ' || count(*) filter (where runs > 1) || ' run more than once' from job_runs where id >= "+first)))
 }

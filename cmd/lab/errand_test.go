@@ -187,7 +187,7 @@ func (f *fleet) session(t *testing.T, name, statement string, hold bool) {
 func (f *fleet) queue(t *testing.T, n int, statement string) {
 	t.Helper()
 	// The password stays out of every argument list.
-	const psql = `. /home/mastodon/.env.production; export PGPASSWORD=$DB_PASS PGAPPNAME=queue; exec psql -qAt -h 10.77.0.40 -U mastodon -d mastodon -c "$1"`
+	const psql = `. /home/mastodon/.env.production; export PGPASSWORD=$DB_PASS PGAPPNAME=queue; exec psql -qAt -h $DB_HOST -U $DB_USER -d mastodon -c "$1"`
 	for range n {
 		ended := make(chan error, 1)
 		go func() {

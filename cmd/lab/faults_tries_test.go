@@ -29,18 +29,19 @@ func (c *trial) meddling() *meddling {
 	return m
 }
 
-// impatient is the lab's refit.yml with the patience that a fault needs which stays.
-func (f *fleet) impatient(t *testing.T) string {
-	return f.config(t, "unreachable: 60s", "unreachable: 8s", "boot: 60s", "boot: 20s", "silence: 10s", "silence: 5s", "connect: 5s", "connect: 3s")
-}
-
 // fewUsers are the requests a second beside each of hundreds of faults; the tests of
 // single ones have more.
 const fewUsers = 15
 
-// hasty is the lab's refit.yml with short deadlines on answers.
-func (f *fleet) hasty(t *testing.T) string {
-	return f.config(t, "silence: 10s", "silence: 5s", "connect: 5s", "connect: 3s")
+// hasty is the lab's refit.yml with short deadlines on answers, and what else is to
+// be changed.
+func (f *fleet) hasty(t *testing.T, changes ...string) string {
+	return f.config(t, append(changes, "silence: 10s", "silence: 5s", "connect: 5s", "connect: 3s")...)
+}
+
+// impatient has the patience too that a fault needs which stays.
+func (f *fleet) impatient(t *testing.T) string {
+	return f.hasty(t, "unreachable: 60s", "unreachable: 8s", "boot: 60s", "boot: 20s")
 }
 
 // tryStops tries the faults for which a run stops where it stands, all in one
@@ -61,7 +62,7 @@ func (f *fleet) tryStops(t *testing.T, all []*trial) bool {
 		return false
 	}
 	f.forgetBuild(t)
-	config, args := f.impatient(t), []string{"upgrade", "--to", "v4.5.2", "--yes"}
+	config, args := f.impatient(t), triedUpgrade()
 	for tried := false; ; tried = true {
 		cells := left()
 		var faults []*meddling
@@ -71,8 +72,7 @@ func (f *fleet) tryStops(t *testing.T, all []*trial) bool {
 			faults = append(faults, m)
 		}
 		began := time.Now()
-		var a answer
-		f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, args, faults...) }, faults...)
+		a := f.tries(t, config, args, faults...)
 		// The run stopped for the fault that hit last; it went on past the others.
 		last := -1
 		for i, m := range faults {
@@ -118,8 +118,7 @@ func (f *fleet) tryChain(t *testing.T, chain []*trial) {
 	}
 	config := f.hasty(t)
 	began := time.Now()
-	var a answer
-	f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, faults...) }, faults...)
+	a := f.tries(t, config, triedUpgrade(), faults...)
 	failed := failedStep(a)
 	for i, c := range chain {
 		m := faults[i]
@@ -168,8 +167,7 @@ func (f *fleet) tryOne(t *testing.T, c *trial) {
 		config = f.hasty(t)
 	}
 	began := time.Now()
-	var a answer
-	f.underFaultsAt(t, fewUsers, func() { a = f.meddleQuietly(t, config, []string{"upgrade", "--to", "v4.5.2", "--yes"}, m) }, m)
+	a := f.tries(t, config, triedUpgrade(), m)
 	c.took = time.Since(began)
 	c.got = fmt.Sprintf("exit %d", a.code)
 	c.ok = m.began && len(m.errs) == 0 && slices.Contains(strings.Split(string(c.want), either), map[bool]string{true: string(goesOn), false: fmt.Sprint(a.code)}[a.code == 0])
@@ -235,10 +233,16 @@ func (f *fleet) forgetPlaced(t *testing.T, host string) {
 	}
 }
 
-// meddleQuietly is meddle for runs that need not reach every fault's step.
-func (f *fleet) meddleQuietly(t *testing.T, config string, args []string, faults ...*meddling) answer {
+// triedUpgrade is the command that all of them meet.
+func triedUpgrade() []string { return []string{"upgrade", "--to", "v4.5.2", "--yes"} }
+
+// tries runs refit with the faults, not all of whose steps need be reached, while a
+// few users work.
+func (f *fleet) tries(t *testing.T, config string, args []string, faults ...*meddling) answer {
 	t.Helper()
-	return f.meddleFor(t, false, config, args, faults...)
+	var a answer
+	f.underFaultsAt(t, fewUsers, func() { a = f.meddleFor(t, false, config, args, faults...) }, faults...)
+	return a
 }
 
 // failedStep is the first step that failed for good, by refit's own lines.

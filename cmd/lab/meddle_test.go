@@ -375,28 +375,17 @@ func (f *fleet) fewLogins(t *testing.T, since time.Time, most int) {
 func (f *fleet) noJobLost(t *testing.T, first string, faults ...*meddling) {
 	t.Helper()
 	const stamp = "2006-01-02 15:04:05.000"
-	where := "where runs = 0 and id >= " + first
+	condition := "runs = 0 and id >= " + first
 	for _, m := range faults {
 		if m.fault == isMoved || m.fault == redisGone {
-			where += fmt.Sprintf(" and not created_at between '%s' and '%s'", m.hit.Add(-time.Second).UTC().Format(stamp), m.ended.Add(settling).UTC().Format(stamp))
+			condition += fmt.Sprintf(" and not created_at between '%s' and '%s'", m.hit.Add(-time.Second).UTC().Format(stamp), m.ended.Add(settling).UTC().Format(stamp))
 		}
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	limit := time.After(2 * time.Minute)
-	for {
-		left := strings.TrimSpace(f.sql(t, "select count(*) from job_runs "+where))
-		if left == "0" {
-			f.tellJobs(t, first)
-			return
-		}
-		select {
-		case <-limit:
-			t.Errorf("%s jobs did not run within two minutes", left)
-			return
-		case <-tick.C:
-		}
+	if left := f.jobsLeft(t, condition, 2*time.Minute); left != "" {
+		t.Errorf("jobs did not run within two minutes:\n%s", left)
+		return
 	}
+	f.tellJobs(t, first)
 }
 
 // before gives the fleet running v4.5.1, from which these tests upgrade it.

@@ -85,9 +85,8 @@ func (f *fleet) putRelease(t *testing.T, release string) {
 // leaveBehind lets the standby follow the primary no further.
 func (f *fleet) leaveBehind(t *testing.T) {
 	t.Helper()
-	standby := map[string]string{"majel": "paris", "paris": "majel"}[f.Primary]
 	for _, statement := range []string{"alter system set primary_conninfo = ''", "select pg_reload_conf()"} {
-		if _, err := f.Exec(t.Context(), standby, "runuser", "-u", "postgres", "--", "psql", "-qAt", "-c", statement); err != nil {
+		if _, err := f.Exec(t.Context(), f.Standby(), "runuser", "-u", "postgres", "--", "psql", "-qAt", "-c", statement); err != nil {
 			t.Fatal(err)
 		}
 	}

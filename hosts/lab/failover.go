@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// standby is the database host that is not the primary.
-func (l *Lab) standby() string {
+// Standby is the database host that is not the primary.
+func (l *Lab) Standby() string {
 	if l.Primary == "paris" {
 		return "majel"
 	}
@@ -21,7 +21,7 @@ func (l *Lab) standby() string {
 // old primary is stopped if it can be, and the database's address moves. Connections
 // to it break. RebuildStandby makes the old primary the new standby.
 func (l *Lab) PromoteStandby(ctx context.Context) error {
-	from, to := l.Primary, l.standby()
+	from, to := l.Primary, l.Standby()
 	if pid, err := leader(from); err == nil && pid != 0 && !isFrozen(from) {
 		// A pooler that waits for its clients would hold the failover up.
 		if _, err := inside(ctx, from, "systemctl", "kill", "--signal=KILL", "pgbouncer"); err != nil {
@@ -49,7 +49,7 @@ func (l *Lab) PromoteStandby(ctx context.Context) error {
 // RebuildStandby copies the primary to the other database host, which must be up,
 // and lets it follow.
 func (l *Lab) RebuildStandby(ctx context.Context) error {
-	host := l.standby()
+	host := l.Standby()
 	for _, argv := range [][]string{
 		{"systemctl", "stop", "postgresql@17-main"},
 		{"runuser", "-u", "postgres", "--", "/usr/local/lib/lab/copy-primary"},
