@@ -99,8 +99,11 @@ func (r *running) settle(ctx context.Context, check func(context.Context, Say) e
 			notYet = joined(now.Missing)
 		default:
 			why = r.moved(now, failed)
-			if why == "" || waited >= r.o.Patience {
+			if why == "" {
 				return "", failed
+			}
+			if waited >= r.o.Patience {
+				return "", fmt.Errorf("%w\n  %s, but the step is not run again: its troubles have taken %s together, and it is given %s for all of them (waits.unreachable)", failed, why, round(waited), round(r.o.Patience))
 			}
 			if check != nil {
 				notYet = check(ctx, r.say)

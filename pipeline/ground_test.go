@@ -217,8 +217,12 @@ func TestAHostThatRestartsForEverEndsTheWait(t *testing.T) {
 			return errLink
 		}
 		began := time.Now()
-		if res := c.execute(t, t.Context(), o); res.Status != Undone || time.Since(began) > 80*time.Second {
+		res := c.execute(t, t.Context(), o)
+		if res.Status != Undone || time.Since(began) > 80*time.Second {
 			t.Errorf("%s after %s", res.Status, time.Since(began))
+		}
+		if !errors.Is(res.Err, errLink) || !strings.Contains(res.Err.Error(), "waits.unreachable") {
+			t.Errorf("the error does not say why the step was not run again: %v", res.Err)
 		}
 	})
 }
