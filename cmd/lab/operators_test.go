@@ -381,10 +381,10 @@ case $(hostname) in
 uhura)
   job refit-build-left.service
   mkdir -p /home/mastodon/releases/.refit-tmp-half /home/mastodon/releases/.refit-build-v4.5.2-1/old; touch /var/lib/refit/.refit-tmp-x
-  echo '{"pid":99999,"verb":"prune","run":"dead-run","epoch":1,"start":1,"boot":"x"}' > /var/lib/refit/holders/99999-1.json
+  echo '{"pid":99999,"verb":"prune","run":"dead-run","epoch":1,"start":1,"boot":"x"}' > /run/refit/holders/99999-1.json
   printf '{"epoch":%d,"run":"dead-run","in":{"path":"/root/ops-file","content":"eA==","validate":["sleep","600"]}}\n' $epoch > /root/ops-request
   setsid "$agent" node file.put < /root/ops-request > /dev/null 2>&1 &
-  until ls /var/lib/refit/holders/$!-*.json && pgrep -P $!; do :; done > /dev/null 2>&1
+  until ls /run/refit/holders/$!-*.json && pgrep -P $!; do :; done > /dev/null 2>&1
   kill -STOP $!;;
 scotty) job refit-migrate-pre.service;;
 sulu) printf '{"epoch":%d,"run":"dead-run","in":{"address":"10.77.0.21","down":true}}\n' $epoch | "$agent" node upstream.set > /dev/null;;
@@ -399,7 +399,7 @@ func TestLabOperatorsFindAndClearWhatACrashLeft(t *testing.T) {
 	}
 	left := []string{
 		"uhura: unit refit-build-left.service at work, of run dead-run", "uhura: placing /home/mastodon/releases/.refit-tmp-half",
-		"uhura: build /home/mastodon/releases/.refit-build-v4.5.2-1", "uhura: file /var/lib/refit/.refit-tmp-x", "uhura: holder /var/lib/refit/holders/99999-1.json",
+		"uhura: build /home/mastodon/releases/.refit-build-v4.5.2-1", "uhura: file /var/lib/refit/.refit-tmp-x", "uhura: holder /run/refit/holders/99999-1.json",
 		"uhura: file.put of epoch", "which is frozen", "kirk: out of rotation on sulu",
 	}
 	migration := "scotty: migration refit-migrate-pre.service at work, of run dead-run (it is never ended"

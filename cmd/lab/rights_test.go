@@ -182,8 +182,8 @@ var leaves = []struct{ path, owner, mode string }{
 	{`/var/lib/refit/agents/refit-[0-9a-f]{16}`, "root:root", "755"},
 	{`/var/lib/refit/fence`, "root:root", "644"},
 	{`/var/lib/refit/.*\.lock`, "root:root", "600"},
-	{`/var/lib/refit/holders`, "root:root", "755"},
-	{`/var/lib/refit/holders/[0-9]+-[0-9]+\.json`, "root:root", "600"},
+	{`/run/refit(/holders)?`, "root:root", "755"},
+	{`/run/refit/holders/[0-9]+-[0-9]+\.json`, "root:root", "600"},
 	{`/var/lib/refit/nginx-loaded`, "root:root", "644"},
 	{`/var/lib/refit/keeper(/journal)?`, "root:root", "700"},
 	{`/var/lib/refit/keeper/.*`, "root:root", "600"},
@@ -203,7 +203,7 @@ func TestLabWhatARunLeavesOnHostsHasTheOwnersAndModesThatAreDocumented(t *testin
 		if !m.Managed {
 			return nil
 		}
-		out, err := f.Exec(t.Context(), m.Name, "find", node.StateDir, "-printf", "%U:%G %m %p\n")
+		out, err := f.Exec(t.Context(), m.Name, "sh", "-c", "find "+node.StateDir+" $(ls -d "+node.RuntimeDir+") -printf '%U:%G %m %p\\n'")
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (machineDisk) CreateTemp(dir, pattern string) (tempFile, error) {
 }
 
 // writeFile writes a file whole and durably: under a temporary name, flushed,
-// renamed, and the directory flushed. Fences, holders and records of jobs are
+// renamed, and the directory flushed. Fences and records of jobs are
 // written so.
 func writeFile(path string, b []byte, mode fs.FileMode) error {
 	return writeOn(machineDisk{}, path, b, mode)

@@ -46,8 +46,9 @@ func (m Machine) pass(ctx context.Context, verb string, req Request) (release fu
 		return nil, fmt.Errorf("cannot pass the fence: %w", err)
 	}
 	release = func() {
-		forget()
+		// In this order: a verb that is frozen here must be found by who raises the fence.
 		lock.Close() //nolint:errcheck // closing gives the lock back; there is nothing written
+		forget()
 	}
 	f, err := m.readFence()
 	if err == nil && req.Epoch < f.Epoch {
@@ -156,7 +157,7 @@ func (m Machine) fenceRaise(ctx context.Context, in RaiseIn, _ io.Reader, say fu
 	if err != nil {
 		return Fence{}, err
 	}
-	defer forget()
+	defer forget() // after the lock is given back, as in pass
 	lock, killed, err := m.lockFence(ctx, in, say)
 	if err != nil {
 		return now, err
@@ -208,7 +209,7 @@ func (m Machine) lockFence(ctx context.Context, in RaiseIn, say func(string)) (*
 	}
 	who := strings.Join(names, "; ")
 	if who == "" {
-		who = "a process that is not on record in " + m.state("holders")
+		who = "a process that is not on record in " + m.holdersDir()
 	}
 	if !in.Kill || len(stale) == 0 {
 		return nil, nil, Failf(CodeInUse, "cannot raise the fence to %d: after %s it is still held by %s", in.Epoch, in.Wait, who)

@@ -39,7 +39,7 @@ func (m Machine) recordHolder(h Holder) (forget func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := m.state("holders")
+	dir := m.holdersDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot go on record: %w", err)
 	}
@@ -70,7 +70,7 @@ func (m Machine) holders() ([]Holder, error) {
 // holderFiles returns the verbs on record, and the files of those whose process
 // is gone.
 func (m Machine) holderFiles() (live []Holder, dead []string, err error) {
-	files, err := filepath.Glob(m.state("holders", "*.json"))
+	files, err := filepath.Glob(filepath.Join(m.holdersDir(), "*.json"))
 	if err != nil {
 		return nil, nil, err
 	}

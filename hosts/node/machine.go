@@ -11,13 +11,18 @@ import (
 // StateDir is where refit keeps what it knows on a host.
 const StateDir = "/var/lib/refit"
 
+// RuntimeDir is where refit notes who is at work on a host. It is in memory: a verb
+// must be able to go on record, and put something back, on a host whose disk is full.
+const RuntimeDir = "/run/refit"
+
 // HomeDir is where a host's releases are unless a request says otherwise.
 const HomeDir = "/home/mastodon"
 
 // Machine is the host that verbs work on, seen from inside. The zero value is the
 // machine itself; tests set its fields.
 type Machine struct {
-	// State is the directory of the fence and of job records; empty for StateDir.
+	// State is the directory of the fence and of job records; empty for StateDir. One
+	// that is set has RuntimeDir's files in run/ below it.
 	State string
 	// Proc is where the kernel's view of processes is; empty for /proc.
 	Proc string
@@ -48,6 +53,13 @@ func (m Machine) state(elem ...string) string {
 		dir = StateDir
 	}
 	return filepath.Join(append([]string{dir}, elem...)...)
+}
+
+func (m Machine) holdersDir() string {
+	if m.State != "" {
+		return m.state("run", "holders")
+	}
+	return filepath.Join(RuntimeDir, "holders")
 }
 
 func (m Machine) proc(elem ...string) string {

@@ -60,7 +60,7 @@ func (m Machine) sweepFiles(in SweepIn, working bool, out *SweepOut) error {
 		{m.state(tempPrefix + "*"), "file"},
 		{m.state("bin", tempPrefix+"*"), "file"},
 		{m.state("agents", tempPrefix+"*"), "file"},
-		{m.state("holders", tempPrefix+"*"), "file"},
+		{filepath.Join(m.holdersDir(), tempPrefix+"*"), "file"},
 		{m.state("jobs", "*", tempPrefix+"*"), "file"},
 		// The keeper's, see package keeper. The lease's is written over by the next.
 		{m.state("keeper", "journal", "*.tmp"), "file"},

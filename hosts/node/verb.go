@@ -9,8 +9,8 @@
 // frozen host from a busy one. When the caller is gone, the verb's context ends.
 //
 // What a Machine (a host, seen from inside) keeps stands under /var/lib/refit:
-// bin/ the agents, fence and fence.lock, holders/ the verbs that hold the fence
-// now, jobs/ the durable records of transient units.
+// bin/ the agents, fence and fence.lock, jobs/ the durable records of transient
+// units; in /run/refit/holders the verbs that are at work now.
 package node
 
 import (
