@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,15 +96,41 @@ var (
 	waitLine = regexp.MustCompile(`waiting for (\w+(?:, \w+)*), [\d:.]+ (?:s|min) of`)
 )
 
-// meddler reads refit's lines as they come, and meddles.
+// meddler reads refit's lines as they come, and meddles. refit stands still until a
+// sudden fault has hit: a step of a tenth of a second would be over before.
 type meddler struct {
-	ctx  context.Context
-	f    *fleet
-	all  []*meddling
-	mu   sync.Mutex
-	text bytes.Buffer
-	rest []byte
-	wg   sync.WaitGroup
+	ctx    context.Context
+	f      *fleet
+	all    []*meddling
+	signal func(os.Signal) error
+	mu     sync.Mutex
+	text   bytes.Buffer
+	rest   []byte
+	wg     sync.WaitGroup
+
+	still struct {
+		sync.Mutex
+		faults int
+	}
+}
+
+// stand lets refit stand still for one fault more, or one fewer.
+func (x *meddler) stand(more int) error {
+	x.still.Lock()
+	defer x.still.Unlock()
+	was := x.still.faults
+	x.still.faults += more
+	var err error
+	switch {
+	case was == 0:
+		err = x.signal(syscall.SIGSTOP)
+	case x.still.faults == 0:
+		err = x.signal(syscall.SIGCONT)
+	}
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
 }
 
 func (x *meddler) Write(p []byte) (int, error) {
@@ -139,7 +167,18 @@ func (x *meddler) line(line string) {
 			offer(m.over)
 		case !m.began && !slices.ContainsFunc(x.all, m.yields):
 			m.began = true
-			x.wg.Go(func() { m.run(x.ctx, x.f) })
+			if m.sudden() {
+				m.hold(x.stand(1))
+			}
+			x.wg.Go(func() {
+				m.hold(m.strike(x.ctx, x.f))
+				if m.sudden() {
+					m.hold(x.stand(-1))
+				}
+				if len(m.errs) == 0 {
+					m.last(x.ctx, x.f)
+				}
+			})
 		}
 	}
 }
@@ -163,16 +202,31 @@ func offer(c chan<- struct{}) {
 	}
 }
 
-// run hits and mends.
-func (m *meddling) run(ctx context.Context, f *fleet) {
-	deeds := faultOf(m.fault)
+// sudden tells whether the fault is there as soon as it hits. A reboot and a failover
+// take their course, and what refit does meanwhile counts.
+func (m *meddling) sudden() bool {
+	return m.fault != isRebooted && m.fault != isPromoted && m.fault != isMoved
+}
+
+// hold keeps what went wrong with the fault itself.
+func (m *meddling) hold(errs ...error) {
+	for _, err := range errs {
+		if err != nil {
+			m.errs = append(m.errs, err)
+		}
+	}
+}
+
+// strike hits.
+func (m *meddling) strike(ctx context.Context, f *fleet) error {
 	m.mu.Lock()
 	m.hit = time.Now()
 	m.mu.Unlock()
-	if err := deeds.hit(f.Lab, ctx, m.host); err != nil {
-		m.errs = append(m.errs, err)
-		return
-	}
+	return faultOf(m.fault).hit(f.Lab, ctx, m.host)
+}
+
+// last waits until the fault is to end, and mends it.
+func (m *meddling) last(ctx context.Context, f *fleet) {
 	if m.whole {
 		select {
 		case <-m.over:
@@ -181,7 +235,7 @@ func (m *meddling) run(ctx context.Context, f *fleet) {
 		m.mendNow(ctx, f)
 		return
 	}
-	if m.lasts == 0 && m.fault != isRebooted && m.fault != isPromoted && m.fault != isMoved {
+	if m.lasts == 0 && m.sudden() {
 		return
 	}
 	if m.lasts > 0 {
@@ -224,13 +278,13 @@ func (f *fleet) meddleFor(t *testing.T, all bool, config string, args []string, 
 	for _, m := range faults {
 		m.waited, m.over = make(chan struct{}, 1), make(chan struct{}, 1)
 	}
-	x := &meddler{ctx: t.Context(), f: f, all: faults}
 	began := time.Now()
 	c := refitUnder(t.Context(), f.Lab, self, f.refit, args...)
 	if config != "" {
 		c.Env = append(c.Env, "REFIT_CONFIG="+config)
 	}
 	var out bytes.Buffer
+	x := &meddler{ctx: t.Context(), f: f, all: faults, signal: func(s os.Signal) error { return c.Process.Signal(s) }}
 	c.Stdout, c.Stderr = &out, x
 	err = c.Run()
 	for _, m := range faults {
