@@ -113,6 +113,9 @@ func faultTable() []stageFaults {
 	proxyNeeded := hostRow{where: proxy, host: "sulu", cells: away(cell{waits, returns}, only(returns), ok)}
 	proxyIdle := hostRow{where: proxy, host: "chekov", cells: away(ok, ok, ok)}
 	idle := func(w where, host string) hostRow { return hostRow{where: w, host: host, cells: away(ok, ok, ok)} }
+	// A roll writes a link and nothing else: a node whose disk is full is rolled, and its
+	// gates tell whether it serves. A file system that has no room for a link refuses it.
+	rolledFull := only(goesOn + either + returns + either + person)
 	const all = "all nodes at once: every one is \"its host\""
 	return []stageFaults{
 		{
@@ -167,8 +170,8 @@ func faultTable() []stageFaults {
 		{
 			name: "roll sidekiq", step: "roll sidekiq scotty",
 			rows: []hostRow{
-				{where: own, host: "scotty", cells: away(cell{waits, person}, only(returns+either+person), ok)},
-				{where: peer, host: "decker", cells: away(cell{waits, returns + either + person}, cell{goesOn + either + returns, returns + either + person}, ok)},
+				{where: own, host: "scotty", cells: away(cell{waits, person}, rolledFull, ok)},
+				{where: peer, host: "decker", cells: away(cell{waits, returns + either + person}, rolledFull, ok)},
 				keeperRow(person), proxyLater,
 			},
 			database: cell{waits, returns + either + person}, redis: cell{waits, person},
@@ -177,8 +180,8 @@ func faultTable() []stageFaults {
 		{
 			name: "roll web", step: "roll web kirk",
 			rows: []hostRow{
-				{where: own, host: "kirk", cells: away(cell{waits, person}, only(returns+either+person), ok)},
-				{where: peer, host: "spock", cells: away(cell{waits, returns + either + person}, cell{goesOn + either + returns, returns + either + person}, ok)},
+				{where: own, host: "kirk", cells: away(cell{waits, person}, rolledFull, ok)},
+				{where: peer, host: "spock", cells: away(cell{waits, returns + either + person}, rolledFull, ok)},
 				keeperRow(person), proxyNeeded,
 			},
 			database: cell{waits, returns + either + person}, redis: cell{waits, returns + either + person},
