@@ -34,6 +34,33 @@ func TestAnIllPeerOnTheNewReleaseIsBroughtBackFirst(t *testing.T) {
 	})
 }
 
+func TestAPeerThatAWayBackLeftOutOfRotationIsPutBackFirst(t *testing.T) {
+	back := []string{"both: 10.77.0.22 down", "spock: stop", "spock: switch to v4.5.14", "spock: start", "both: 10.77.0.22 up"}
+	for name, c := range map[string]struct {
+		on      []string // the proxies that have it out
+		release string   // that it runs
+		first   []string
+	}{
+		"it serves the old release":                {[]string{"sulu", "chekov"}, "v4.5.14", []string{"both: 10.77.0.21 up"}},
+		"one proxy has it back already":            {[]string{"chekov"}, "v4.5.14", []string{"both: 10.77.0.21 up"}},
+		"it was only taken out of rotation so far": {[]string{"sulu", "chekov"}, "v4.5.15", []string{"both: 10.77.0.21 down", "kirk: stop", "kirk: switch to v4.5.14", "kirk: start", "both: 10.77.0.21 up"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.live["kirk"], w.runs["kirk"] = c.release, c.release
+				w.live["spock"], w.runs["spock"] = "v4.5.15", "v4.5.15"
+				for _, proxy := range c.on {
+					w.down[proxy]["10.77.0.21"] = true
+				}
+				if err := (rollWeb{w.d, w.f, w.node("spock")}).Undo(t.Context(), w.say); err != nil {
+					t.Fatal(err)
+				}
+				didAll(t, w, append(c.first, back...)...)
+			})
+		})
+	}
+}
+
 func TestASiteThatIsIllIsNoReasonToStopOnTheWayBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.live["kirk"], w.runs["kirk"] = "v4.5.15", "v4.5.15"

@@ -112,16 +112,33 @@ func (s rollWeb) Undo(ctx context.Context, say pipeline.Say) error {
 		// A refit that was killed may have left a proxy's file written and not loaded.
 		return s.giveBack(ctx, say)
 	}
-	// A peer that was rolled before this node and does not serve on the new release
-	// would forbid to take this one out: it is brought back first.
 	for _, peer := range s.d.webs().But(s.n.Name) {
-		if s.d.Answers(ctx, peer) != nil && s.d.runsOnly(ctx, peer, old) != nil {
+		if s.forbids(ctx, peer, old) {
 			if err := (rollWeb{s.d, s.f, peer}).move(ctx, old, true, say); err != nil {
 				return err
 			}
 		}
 	}
 	return s.move(ctx, old, true, say)
+}
+
+// forbids tells whether a peer stands in the way of taking this node out, and must be
+// brought back first: it does not answer on the new release, or it is out of rotation
+// and too few others serve, as a way back leaves it that ended before it was put back.
+func (s rollWeb) forbids(ctx context.Context, peer Node, old string) bool {
+	if s.d.Answers(ctx, peer) != nil && s.d.runsOnly(ctx, peer, old) != nil {
+		return true
+	}
+	states, err := nginx.DrainState(ctx, s.d.proxyAgents(), s.d.drainOf(peer))
+	if err != nil {
+		return false // not known: peerServes says so
+	}
+	for _, down := range states {
+		if down {
+			return s.peerServes(ctx) != nil
+		}
+	}
+	return false
 }
 
 // move brings the node to a release, from whatever state it is in. On the way back
