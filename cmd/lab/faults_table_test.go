@@ -161,7 +161,7 @@ func faultTable() []stageFaults {
 			name: "pre-migrate", step: "pre-migrate",
 			rows: []hostRow{
 				{where: own, host: "scotty", cells: away(cell{waits, fails}, cell{goesOn + either + returns, returns + either + person}, ok)},
-				{where: peer, host: "decker", cells: away(cell{goesOn, returns + either + person}, cell{goesOn + either + returns, returns + either + person}, ok)},
+				{where: peer, host: "decker", cells: away(cell{goesOn, returns + either + person}, rolledFull, ok)},
 				keeperRow(fails), proxyLater,
 			},
 			database: cell{waits, fails}, redis: cell{goesOn, person},
