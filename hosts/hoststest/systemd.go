@@ -120,7 +120,10 @@ func (s *Systemd) systemctl(op string, names []string) error {
 		switch op {
 		case "start", "restart":
 			if u.Worn {
-				u.Active, u.Sub, u.Result = "failed", "failed", "start-limit-hit"
+				// systemd keeps the result of a failure before it.
+				if u.Active, u.Sub = "failed", "failed"; u.Result == "" || u.Result == "success" {
+					u.Result = "start-limit-hit"
+				}
 				return &hosts.ExitError{Command: "systemctl " + op, Code: 1, Stderr: "start of the service was attempted too often"}
 			}
 			if s.OnStart != nil {

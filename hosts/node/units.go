@@ -86,6 +86,11 @@ func (m Machine) units(ctx context.Context, in UnitsIn, _ io.Reader, _ func(stri
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, in.Timeout, ErrTimeout)
 	defer cancel()
+	if in.Op == StartUnits || in.Op == RestartUnits {
+		if err := m.forgetFailures(limited, in); err != nil {
+			return UnitsOut{}, err
+		}
+	}
 	_, opErr := m.exec(limited, argv...)
 	states, err := m.show(ctx, in.Home, in.Units)
 	if worn := startLimited(states); err == nil && opErr != nil && len(worn) > 0 && (in.Op == StartUnits || in.Op == RestartUnits) {
@@ -111,6 +116,29 @@ func (m Machine) units(ctx context.Context, in UnitsIn, _ io.Reader, _ func(stri
 		}
 	}
 	return out, fmt.Errorf("cannot %s: %w (%s)", in.Op, opErr, describe(states))
+}
+
+// forgetFailures lets units that failed be started with a clean count. A unit that
+// died often and is then refused for its start limit keeps the result of its death:
+// only before the start can it be told from one that fails anew.
+func (m Machine) forgetFailures(ctx context.Context, in UnitsIn) error {
+	states, err := m.show(ctx, in.Home, in.Units)
+	if err != nil {
+		return err
+	}
+	var failed []string
+	for _, s := range states {
+		if s.Load == "loaded" && s.Result != "" && s.Result != "success" {
+			failed = append(failed, s.Name)
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	if _, err := m.exec(ctx, append([]string{"systemctl", "--no-ask-password", string(ResetFailed), "--"}, failed...)...); err != nil {
+		return fmt.Errorf("cannot forget that %s failed: %w", strings.Join(failed, ", "), err)
+	}
+	return nil
 }
 
 // startLimited are the units that systemd does not start any more because they were

@@ -57,11 +57,16 @@ func TestAFailedStartNamesTheUnitAndItsResult(t *testing.T) {
 }
 
 func TestAUnitThatDiedTooOftenIsStartedAllTheSame(t *testing.T) {
-	systemd := &hoststest.Systemd{Units: map[string]*hoststest.Unit{"mastodon-web.service": {Worn: true}, "mastodon-streaming@4000.service": {}}}
-	a, _ := hoststest.NewNode(t, systemd)
-	out, err := a.Units(t.Context(), node.UnitsIn{Op: node.StartUnits, Units: []string{"mastodon-web.service", "mastodon-streaming@4000.service"}}, nil)
-	if err != nil || !out.Units[0].Running() || !out.Units[1].Running() {
-		t.Errorf("got %+v, %v", out, err)
+	for name, worn := range map[string]hoststest.Unit{
+		"and was stopped in time": {Worn: true},
+		"and is known as failed":  {Worn: true, Active: "failed", Sub: "failed", Result: "exit-code"},
+	} {
+		systemd := &hoststest.Systemd{Units: map[string]*hoststest.Unit{"mastodon-web.service": &worn, "mastodon-streaming@4000.service": {}}}
+		a, _ := hoststest.NewNode(t, systemd)
+		out, err := a.Units(t.Context(), node.UnitsIn{Op: node.StartUnits, Units: []string{"mastodon-web.service", "mastodon-streaming@4000.service"}}, nil)
+		if err != nil || !out.Units[0].Running() || !out.Units[1].Running() {
+			t.Errorf("%s: got %+v, %v", name, out, err)
+		}
 	}
 }
 
