@@ -166,13 +166,14 @@ func TestEveryVerbThatChangesAHostHasACaseInWhichItIsFrozen(t *testing.T) {
 // freezer freezes a verb where it is told to. The verb is held before the fence by
 // the fence's own lock. From there it is stepped forward, woken and stopped again,
 // until the kernel's list of locks says that it is behind the fence, and as many
-// looks further as asked. A busy machine may run past that: then it is tried again.
+// looks further as asked. A busy machine may run past that: then it is tried again,
+// at last with a pipe in the fence's place, at which the verb waits with the lock.
 const freezer = `
 cd /root/ops; verb=$1; shift
 agent=$(ls -t /var/lib/refit/bin/refit-* | head -1)
 HOME=/root/ops/home
 epoch=$(head -1 /var/lib/refit/fence 2>/dev/null || echo 0)
-mode=READ lockfile=/var/lib/refit/fence.lock
+fence=/var/lib/refit/fence mode=READ lockfile=/var/lib/refit/fence.lock
 raise() {
   printf '{"run":"%s","in":{"epoch":%d,"holder":"%s","wait":300000000,"kill":true}}\n' $2 $1 $2 | "$agent" node fence.raise > raised 2>&1 || { echo "RAISE $(cat raised)"; exit 1; }
 }
@@ -207,8 +208,14 @@ try() {
     p=$! n=0 where=over
     until waits; do kill -0 $p 2>/dev/null || break; done
     kill -STOP $p 2>/dev/null; stopped && where=before
+    [ $depth = held ] && mv $fence $fence.kept && mkfifo $fence
     flock -u 9; exec 9>&-
-    if [ $depth != before ]; then
+    if [ $depth = held ]; then
+      kill -CONT $p; where=over
+      until has; do kill -0 $p 2>/dev/null || break; done
+      kill -STOP $p; stopped && has && where=inside
+      mv $fence.kept $fence
+    elif [ $depth != before ]; then
       where=over
       while stopped; do
         if has; then
@@ -234,7 +241,9 @@ try() {
 for d in "$@"; do
   case $d in
   control|before) try $d;;
-  *) for again in 1 2 3 4 5 6 7 8; do try $d; [ $where = inside ] && break; done;;
+  *)
+    for again in 1 2 3 4 5 6 7 8; do try $d; [ $where = inside ] && break; done
+    [ $where = inside ] || [ $mode = WRITE ] || try held;;
   esac
 done
 systemctl stop refit-ops.service refit-ops-job.service 2>/dev/null
