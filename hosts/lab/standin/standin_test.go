@@ -2,6 +2,7 @@ package standin_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -126,7 +127,7 @@ func checkVersions(t *testing.T, repo string) {
 
 func checkPatches(t *testing.T, repo string) {
 	t.Helper()
-	for _, to := range []string{"v4.5.1", "v4.5.2"} {
+	for _, to := range []string{"v4.5.1", "v4.5.2", "v4.5.20", "v4.5.21"} {
 		if diff := git(t, repo, "diff", "--name-only", "v4.5.0", to, "--", "db"); diff != "" {
 			t.Errorf("v4.5.0 to %s changes %s", to, diff)
 		}
@@ -265,5 +266,44 @@ func TestAWrongTableOfReleasesIsRefusedWithItsReason(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What make bench compares must not grow or shrink from one release to the next.
+func TestTheReleasesAsLargeAsARealOneHaveTheSameFiller(t *testing.T) {
+	type set struct {
+		To        string
+		Files     int
+		Mean      int
+		Hashed    bool
+		Rewritten map[string]float64
+	}
+	var first []set
+	for _, release := range []string{"v4.5.20", "v4.5.21", "v4.6.20"} {
+		b, err := os.ReadFile(filepath.Join(source, "tags", release, "config/filler.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var filler struct{ Sets []set }
+		if err := json.Unmarshal(b, &filler); err != nil {
+			t.Fatal(err)
+		}
+		for i := range filler.Sets {
+			for r := range filler.Sets[i].Rewritten {
+				if r != release {
+					t.Errorf("%s: %s rewrote files of it, which no base of it is", release, r)
+				}
+			}
+			filler.Sets[i].Rewritten = nil
+		}
+		if first == nil {
+			first = filler.Sets
+		}
+		if fmt.Sprint(filler.Sets) != fmt.Sprint(first) {
+			t.Errorf("%s has %v, v4.5.20 has %v", release, filler.Sets, first)
+		}
+	}
+	if len(first) != 2 || first[0].Files+first[1].Files < 29_000 {
+		t.Errorf("the filler is %v", first)
 	}
 }

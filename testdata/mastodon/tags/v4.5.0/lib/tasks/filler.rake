@@ -1,0 +1,13 @@
+# frozen_string_literal: true
+
+require 'json'
+require_relative '../mastodon/filler'
+
+# A release with config/filler.json is as large as a real one.
+if (filler = Rails.root.join('config/filler.json')).exist?
+  Rake::Task['assets:precompile'].enhance do
+    sets = JSON.parse(filler.read).fetch('sets')
+    files = Mastodon::Filler.new(sets, root: Rails.root, gems: Bundler.bundle_path.join('gems')).write
+    puts "#{files} files of filler"
+  end
+end
