@@ -23,7 +23,7 @@ func (l *Lab) gems(ctx context.Context, names []string) (string, error) {
 		return "", fmt.Errorf("cannot make the gem registry: %w", err)
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, imageKey(), strings.Join(names, " "))
+	fmt.Fprintln(h, imageKey(l.More), strings.Join(names, " "))
 	h.Write(script)
 	dir, there, err := inCache(l.Cache, "gems-"+hex.EncodeToString(h.Sum(nil))[:16])
 	if there || err != nil {

@@ -31,18 +31,20 @@ const suite = "trixie"
 // bakeVersion is part of the image's key: raise it with every change of bake.
 const bakeVersion = "1"
 
-// imageKey names an image by all that goes into it.
-func imageKey() string {
+// imageKey names an image by all that goes into it, more packages than the lab's
+// own included.
+func imageKey(more []string) string {
 	h := sha256.New()
 	fmt.Fprintln(h, suite, bakeVersion, strings.Join(masked, " "), strings.Join(disabled, " "))
-	fmt.Fprint(h, strings.Join(packages, " "), sshdConfig, sudoers)
+	fmt.Fprint(h, strings.Join(slices.Concat(packages, more), " "), sshdConfig, sudoers)
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // Image gives the path of the root image in the cache and makes it if it is not
-// there, which takes two to five minutes.
-func Image(ctx context.Context, cache string, say Say) (string, error) {
-	path, there, err := inCache(cache, "root-"+imageKey()+".squashfs")
+// there, which takes two to five minutes. It has more packages than every lab's if
+// more names some.
+func Image(ctx context.Context, cache string, more []string, say Say) (string, error) {
+	path, there, err := inCache(cache, "root-"+imageKey(more)+".squashfs")
 	if there || err != nil {
 		return path, err
 	}
@@ -53,7 +55,11 @@ func Image(ctx context.Context, cache string, say Say) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	say("image: making the hosts' root from Debian %s packages (%s); this takes two to five minutes, once", suite, sources.main)
+	with := ""
+	if len(more) > 0 {
+		with = " with " + strings.Join(more, ", ")
+	}
+	say("image: making the hosts' root%s from Debian %s packages (%s); this takes two to five minutes, once", with, suite, sources.main)
 	began := time.Now()
 	root := path + ".root"
 	if err := os.RemoveAll(root); err != nil {
@@ -61,7 +67,7 @@ func Image(ctx context.Context, cache string, say Say) (string, error) {
 	}
 	defer os.RemoveAll(root)
 	argv := []string{
-		"mmdebstrap", "--quiet", "--variant=apt", "--include=" + strings.Join(packages, ","), "--dpkgopt=force-unsafe-io",
+		"mmdebstrap", "--quiet", "--variant=apt", "--include=" + strings.Join(slices.Concat(packages, more), ","), "--dpkgopt=force-unsafe-io",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 		`--aptopt=Apt::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`,
 		suite, root,

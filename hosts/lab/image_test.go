@@ -85,3 +85,13 @@ func TestRelockingWithoutARegistryFails(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+func TestMorePackagesMakeAnotherImage(t *testing.T) {
+	plain := imageKey(nil)
+	if imageKey([]string{}) != plain {
+		t.Error("no more packages are another image")
+	}
+	if imageKey([]string{"python3"}) == plain {
+		t.Error("an image with python3 has the name of one without")
+	}
+}

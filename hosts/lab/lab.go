@@ -65,6 +65,8 @@ type Options struct {
 	// Beat is how many seconds lie between two signs of life of a Sidekiq process; 0
 	// for Sidekiq's own ten. Each roll waits for up to one beat.
 	Beat int
+	// More names Debian packages that the hosts have beyond every lab's; nil for none.
+	More []string
 	// Gems names the gems that the registry must hold, with all they need; nil
 	// leaves the registry empty unless GemRegistry names one.
 	Gems []string
@@ -98,6 +100,7 @@ type State struct {
 	App     string    `json:"app,omitempty"`
 	Release string    `json:"release,omitempty"`
 	Beat    int       `json:"beat,omitempty"`
+	More    []string  `json:"more,omitempty"`
 	Self    string    `json:"self"`
 	Since   time.Time `json:"since"`
 	// Gems, NpmOverlay and Git are the folders that the mirrors serve, NpmFrom the

@@ -38,7 +38,7 @@ func raise(t *testing.T) *Lab {
 		t.Fatalf("%v: %s", err, out)
 	}
 	// Made once and kept: what follows is an up from the cached image.
-	if _, err := Image(t.Context(), DefaultCache(), t.Logf); err != nil {
+	if _, err := Image(t.Context(), DefaultCache(), nil, t.Logf); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -91,7 +91,7 @@ func nothingLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range backing {
-		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), "root-"+imageKey()) {
+		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), "root-"+imageKey(nil)) {
 			t.Errorf("a loop device is left: %s", b)
 		}
 	}

@@ -111,7 +111,7 @@ func newLab(o Options) (*Lab, error) {
 		}
 	}
 	l.State = State{
-		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Beat: o.Beat, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
+		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Beat: o.Beat, More: o.More, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
 		Redis: RedisAddress, Database: DatabaseAddress, Primary: "majel",
 	}
 	for _, p := range []struct{ to, from *string }{{&l.Cache, &o.Cache}, {&l.Files, &o.Files}, {&l.Self, &o.Self}, {&l.Git, &o.Git}} {
@@ -164,7 +164,7 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 		return err
 	}
 	var err error
-	if l.Image, err = Image(ctx, l.Cache, l.say); err != nil {
+	if l.Image, err = Image(ctx, l.Cache, l.More, l.say); err != nil {
 		return err
 	}
 	base := filepath.Join(runDir, "base")
