@@ -9,7 +9,7 @@ LAB_RUN     = set -o pipefail; REFIT_LAB=1 $(GO) test -count=1 -p 1 -v -run Lab 
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-lab test-full lint bench lab-up lab-down tools
+.PHONY: help build demo test test-unit test-lab test-full lint bench bench-go lab-up lab-down tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,7 +48,10 @@ test-full: test ## all tests, and those that last for hours: kills at every mark
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
 
-bench: tools ## the benchmarks of what runs on a node and of the engine
+bench: build ## roll a lab fleet by refit, by hand, by Capistrano and by Ansible, and compare (Linux, root, an hour; BENCH="--kind patch --rounds 1")
+	$(BIN)/lab bench $(BENCH)
+
+bench-go: tools ## the benchmarks of what runs on a node and of the engine, and refit status over 1,000 hosts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 lab-up: build ## boot the lab fleet

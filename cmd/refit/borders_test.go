@@ -34,7 +34,7 @@ var doors = map[string][]string{
 	"github.com/urfave/cli/v2":          {"cmd/lab", "cmd/refit"},
 	"golang.org/x/crypto/ssh":           {"hosts/git", "hosts/hoststest", "hosts/ssh"},
 	"golang.org/x/net/html":             {"hosts/mastodon"},
-	"golang.org/x/sync":                 {"hosts/lab", "hosts/mastodon", "hosts/node", "stages"},
+	"golang.org/x/sync":                 {"hosts/lab", "hosts/lab/bench", "hosts/mastodon", "hosts/node", "stages"},
 	"golang.org/x/sys":                  {"builds", "hosts/lab", "hosts/node"},
 	"golang.org/x/term":                 {"cmd/refit", "pipeline/report"},
 }
@@ -58,7 +58,7 @@ var testDoors = map[string][]string{
 var leaves = []string{"hosts/ssh", "hosts/git", "hosts/github", "hosts/cloud", "hosts/node"}
 
 // testOnly folders are imported by tests and by the lab's own command alone.
-var testOnly = []string{"hosts/lab", "hosts/lab/standin", "hosts/hoststest"}
+var testOnly = []string{"hosts/lab", "hosts/lab/bench", "hosts/lab/standin", "hosts/hoststest"}
 
 func TestImportsGoOneWayAndEachVendorHasOneDoor(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...").Output()

@@ -133,7 +133,19 @@ func goVersion(ctx context.Context) Need {
 	return n
 }
 
-func memoryTotal() (int64, error) {
+// MemoryAvailable tells whether the machine has so many bytes of memory to give.
+func MemoryAvailable(least int64) Need {
+	n, err := meminfo("MemAvailable:")
+	return Need{
+		"memory", n >= least, fmt.Sprintf("%.1f GiB available%s", float64(n)/(1<<30), because(err)),
+		fmt.Sprintf("%.0f GiB must be free: the hosts' disks are in memory; use a larger machine", float64(least)/(1<<30)),
+	}
+}
+
+func memoryTotal() (int64, error) { return meminfo("MemTotal:") }
+
+// meminfo is a line of /proc/meminfo in bytes.
+func meminfo(name string) (int64, error) {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {
 		return 0, err
@@ -141,12 +153,12 @@ func memoryTotal() (int64, error) {
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		w := strings.Fields(lines.Text())
-		if len(w) > 1 && w[0] == "MemTotal:" {
+		if len(w) > 1 && w[0] == name {
 			kib, err := strconv.ParseInt(w[1], 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("no MemTotal")
+	return 0, errors.New("no " + name)
 }
 
 // diskFree of the file system that a folder is on or would be on.
