@@ -49,9 +49,10 @@ lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
 
 bench: build ## roll a lab fleet by refit, by hand, by Capistrano and by Ansible, and compare (Linux, root, an hour; BENCH="--kind patch --rounds 1")
+	$(GO) test -run '^$$' -bench Status -benchtime 3x ./cmd/refit
 	$(BIN)/lab bench $(BENCH)
 
-bench-go: tools ## the benchmarks of what runs on a node and of the engine, and refit status over 1,000 hosts
+bench-go: tools ## the benchmarks of what runs on a node, of the engine and of refit status over 1,000 hosts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 lab-up: build ## boot the lab fleet

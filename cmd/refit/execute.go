@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"vmst.io/refit/hosts"
@@ -144,12 +143,11 @@ func (x *session) standing(ctx context.Context) []report.HostRow {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	rows := make([]report.HostRow, len(x.deps.Fleet))
-	var wg sync.WaitGroup
-	for i, n := range x.deps.Fleet {
+	many(len(rows), func(i int) {
+		n := x.deps.Fleet[i]
 		rows[i] = report.HostRow{Name: n.Name, Roles: roles(n)}
-		wg.Go(func() { rows[i].State, rows[i].Release = x.stateOf(ctx, n) })
-	}
-	wg.Wait()
+		rows[i].State, rows[i].Release = x.stateOf(ctx, n)
+	})
 	return rows
 }
 

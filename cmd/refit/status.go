@@ -15,6 +15,7 @@ import (
 
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/pipeline/report"
 	"vmst.io/refit/stages"
@@ -79,10 +80,7 @@ func (x *session) status(ctx context.Context) status {
 	st := status{Schema: "refit.status/v1", Fleet: x.config.Fleet}
 	// Keeper and hosts are asked at once: one that is cut takes a while to tell.
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		st.Hosts = x.standing(ctx)
-		x.rotation(ctx, st.Hosts)
-	})
+	wg.Go(func() { st.Hosts = x.visit(ctx) })
 	lease, err := x.keeper.Show(ctx)
 	wg.Wait()
 	if err != nil {
@@ -135,17 +133,60 @@ func nextOf(l keeper.Lease, succeeds bool, j *pipeline.Journal) string {
 
 const outOfRotation = "out of rotation on "
 
-// rotation says of each web node where it is out of rotation.
-func (x *session) rotation(ctx context.Context, rows []report.HostRow) {
+// visit asks every host where it stands, and every proxy in the same visit whom it
+// has out of rotation. Of a fleet larger than what is asked at once only so many
+// connections are open: a host that has answered is hung up on.
+func (x *session) visit(ctx context.Context) []report.HostRow {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for i, row := range rows {
-		n, ok := x.deps.Fleet.Named(row.Name)
-		if !ok || !n.Has(hosts.Web) {
-			continue
+	fleet := x.deps.Fleet
+	rows, down := make([]report.HostRow, len(fleet)), make([]map[string]bool, len(fleet))
+	many(len(fleet), func(i int) {
+		n := fleet[i]
+		rows[i] = report.HostRow{Name: n.Name, Roles: roles(n)}
+		rows[i].State, rows[i].Release = x.stateOf(ctx, n)
+		if n.Has(hosts.Proxy) && rows[i].State != silentHost && rows[i].State != unreachableHost {
+			down[i] = x.downOn(ctx, n)
 		}
-		if on := x.drainedOn(ctx, n); on != "" {
-			rows[i].State += ", " + outOfRotation + on
+		if len(fleet) > atOnce && !n.Has(hosts.Keeper) {
+			x.hangUp(n)
+		}
+	})
+	for i, n := range fleet {
+		var on []string
+		for p := range fleet {
+			if n.Has(hosts.Web) && down[p][n.Name] {
+				on = append(on, fleet[p].Name)
+			}
+		}
+		if len(on) > 0 {
+			rows[i].State += ", " + outOfRotation + strings.Join(on, ", ")
+		}
+	}
+	return rows
+}
+
+// downOn are the web nodes that a proxy has out of rotation. Of one that cannot be
+// read nothing is said here: doctor names it.
+func (x *session) downOn(ctx context.Context, proxy stages.Node) map[string]bool {
+	out, err := nginx.GetUpstream(ctx, proxy.Agent, nginx.UpstreamIn{Files: []string{x.deps.Proxies.Web, x.deps.Proxies.Streaming}})
+	if err != nil {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, n := range x.deps.Fleet.With(hosts.Web) {
+		if down, known := out.Down(n.Address); known && down {
+			names[n.Name] = true
+		}
+	}
+	return names
+}
+
+// hangUp ends a host's connection; asked again, it is reached by another one.
+func (x *session) hangUp(n stages.Node) {
+	if c := x.conns[n.Name]; c != nil {
+		if err := c.HangUp(); err != nil {
+			x.say("%s: %v", n.Name, err)
 		}
 	}
 }

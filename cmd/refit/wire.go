@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ type session struct {
 	keeper *keeper.Keeper
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
+	dial   dialer
 	say    func(format string, args ...any)
 	// seen is the newest run when it was last looked at; nil before that.
 	seen *seen
@@ -46,6 +48,9 @@ type session struct {
 	above int64
 }
 
+// dialer makes connections to hosts.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
 // newRun makes the ID of a run: when it began, and something that no other has.
 func newRun() string {
 	return time.Now().UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:5])
@@ -54,6 +59,12 @@ func newRun() string {
 // open reads the configuration and makes a session for the run. It connects to
 // nothing yet.
 func open(path, run, command string, say func(format string, args ...any)) (*session, error) {
+	return openOver(path, run, command, say, nil)
+}
+
+// openOver is open for hosts that are reached in another way than over the network;
+// nil for the network.
+func openOver(path, run, command string, say func(format string, args ...any), dial dialer) (*session, error) {
 	c, err := loadConfig(path)
 	if err != nil {
 		return nil, err
@@ -63,7 +74,7 @@ func open(path, run, command string, say func(format string, args ...any)) (*ses
 	if err != nil {
 		return nil, fmt.Errorf("cannot find refit's own file: %w", err)
 	}
-	x := &session{config: c, conns: map[string]*ssh.Conn{}, say: say}
+	x := &session{config: c, conns: map[string]*ssh.Conn{}, dial: dial, say: say}
 	if err := x.wireFleet(run, binary); err != nil {
 		return nil, err
 	}
@@ -112,15 +123,18 @@ func (x *session) wireFleet(run, binary string) error {
 		},
 	}
 	epoch := func() int64 { return x.keeper.Epoch() }
+	// Once for all hosts: each connection needs the one, each host the other.
+	known := ssh.NewKnown(knownHosts)
+	hash := sync.OnceValues(func() ([]byte, error) { return node.HashBinary(binary) })
 	for _, h := range c.Hosts {
 		conn := ssh.New(ssh.Options{
 			Name: h.Name, Address: h.Address, Port: c.SSH.Port, User: c.SSH.User, KeyFile: key, AgentSocket: agentSocket(key),
-			KnownHosts: []string{knownHosts}, ConnectTimeout: c.SSH.Connect, AnswerTimeout: c.SSH.Silence,
+			KnownHosts: []string{knownHosts}, Known: known, ConnectTimeout: c.SSH.Connect, AnswerTimeout: c.SSH.Silence, Dialer: x.dial,
 		})
 		x.conns[h.Name] = conn
 		n := stages.Node{
 			Host:  hosts.Host{Name: h.Name, Address: h.Address, Roles: h.Roles, Shell: conn},
-			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", User: c.SSH.User, Deadline: c.SSH.Silence},
+			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Hash: hash, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", User: c.SSH.User, Deadline: c.SSH.Silence},
 		}
 		if h.Web != nil {
 			n.Port, n.Streaming = h.Web.Port, h.Web.Streaming
@@ -206,15 +220,30 @@ func (x *session) raiseFences(ctx context.Context, holder string) error {
 	return x.raiseFencesFor(ctx, x.keeper.Epoch(), holder)
 }
 
-// everywhere asks all hosts at once and joins their errors.
+// everywhere asks all hosts, many at once, and joins their errors.
 func (x *session) everywhere(do func(stages.Node) error) error {
 	errs := make([]error, len(x.deps.Fleet))
+	many(len(errs), func(i int) { errs[i] = do(x.deps.Fleet[i]) })
+	return errors.Join(errs...)
+}
+
+// atOnce is how many hosts are asked at the same time: each costs a handshake and its
+// buffers, and one that is dead keeps its place for ssh.connect.
+const atOnce = 128
+
+// many calls do for every number below n, at most atOnce at the same time, and
+// returns when all have ended.
+func many(n int, do func(int)) {
 	var wg sync.WaitGroup
-	for i, n := range x.deps.Fleet {
-		wg.Go(func() { errs[i] = do(n) })
+	free := make(chan struct{}, atOnce)
+	for i := range n {
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			do(i)
+		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // request is the survey's question for an upgrade to a release.

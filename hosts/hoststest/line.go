@@ -16,8 +16,7 @@ func (s *Server) Dial(context.Context, string, string) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	server := &wires{in: there, out: back}
-	s.accepted++
-	s.conns[server] = true
+	s.opened(server)
 	go s.serve(server)
 	return &wires{in: back, out: there}, nil
 }

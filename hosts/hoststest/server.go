@@ -35,8 +35,9 @@ type Server struct {
 	// KeyFile is the private key that it accepts, KnownHosts names its own.
 	KeyFile, KnownHosts string
 	// Instead, if it is set, answers commands in place of sh: a process would hold up
-	// the time of a test's bubble. Its error is exit status 1.
-	Instead func(line string, out io.Writer) error
+	// the time of a test's bubble, and a thousand of them a test. Its error is exit
+	// status 1.
+	Instead func(line string, in io.Reader, out io.Writer) error
 
 	t        testing.TB
 	listener net.Listener
@@ -53,6 +54,7 @@ type Server struct {
 	commands []string
 	running  int
 	most     int
+	mostOpen int
 }
 
 // NewServer starts a server that lives as long as the test.
@@ -198,6 +200,20 @@ func (s *Server) MostAtOnce() int {
 	return s.most
 }
 
+// MostOpen is how many connections were open at the same time at most.
+func (s *Server) MostOpen() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mostOpen
+}
+
+// opened notes a new connection; s.mu is held.
+func (s *Server) opened(c net.Conn) {
+	s.accepted++
+	s.conns[c] = true
+	s.mostOpen = max(s.mostOpen, len(s.conns))
+}
+
 func (s *Server) count(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,8 +228,7 @@ func (s *Server) accept() {
 			return
 		}
 		s.mu.Lock()
-		s.accepted++
-		s.conns[c] = true
+		s.opened(c)
 		s.mu.Unlock()
 		go s.serve(c)
 	}
@@ -359,7 +374,7 @@ func (s *Server) session(ch xssh.NewChannel) {
 func (s *Server) instead(c xssh.Channel, line string) {
 	s.count(1)
 	status := uint32(0)
-	if err := s.Instead(line, c); err != nil {
+	if err := s.Instead(line, c, c); err != nil {
 		status = 1
 	}
 	s.count(-1)

@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path"
@@ -26,6 +28,9 @@ type Agent struct {
 	// Binary is the path on this machine of the refit binary for the host: static,
 	// and of its architecture.
 	Binary string
+	// Hash gives Binary's SHA-256, for a caller with many agents of one binary, who
+	// need not each read it; nil to read it at the first call.
+	Hash func() ([]byte, error)
 	// Run is the ID of the run, put into each request.
 	Run string
 	// Epoch gives the lease's epoch at the time of each call; nil for a caller
@@ -164,25 +169,26 @@ func (a *Agent) Upload(ctx context.Context) (string, error) {
 	if a.path != "" {
 		return a.path, nil
 	}
-	f, err := os.Open(a.Binary)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the agent's binary: %w", err)
+	ask := a.Hash
+	if ask == nil {
+		ask = func() ([]byte, error) { return HashBinary(a.Binary) }
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("cannot read the agent's binary: %w", err)
+	sum, err := ask()
+	if err != nil {
+		return "", err
 	}
 	// The name holds the hash of the content, and Put verifies what arrived before
 	// it gets that name: a file of this name is this file.
-	p := path.Join(a.dir(), agentName(h.Sum(nil)))
+	p := path.Join(a.dir(), agentName(sum))
 	err = a.Shell.Run(ctx, hosts.Command{Argv: []string{"test", "-x", p}}, nil)
 	var exit *hosts.ExitError
 	if errors.As(err, &exit) {
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return "", fmt.Errorf("cannot read the agent's binary: %w", err)
+		f, oerr := os.Open(a.Binary)
+		if oerr != nil {
+			return "", fmt.Errorf("cannot read the agent's binary: %w", oerr)
 		}
-		err = a.Shell.Put(ctx, p, 0o755, f)
+		defer f.Close()
+		err = a.Shell.Put(ctx, p, 0o755, &hashed{r: f, h: sha256.New(), want: sum})
 		if errors.As(err, &exit) && strings.Contains(exit.Stderr, "Permission denied") {
 			return "", fmt.Errorf("%s: %w: %s is not there, and the ssh user may not write to %s. As root there: install -o root -g root -m 755 refit %s, and allow it in sudoers: `refit example --sudoers` prints both",
 				a.Host, hosts.ErrAuth, p, a.dir(), p)
@@ -193,6 +199,37 @@ func (a *Agent) Upload(ctx context.Context) (string, error) {
 	}
 	a.path = p
 	return p, nil
+}
+
+// HashBinary is the SHA-256 of an agent's binary on this machine.
+func HashBinary(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the agent's binary: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, fmt.Errorf("cannot read the agent's binary: %w", err)
+	}
+	return h.Sum(nil), nil
+}
+
+// hashed reads a file that was hashed before, and ends with an error where it is not
+// that file any more: refit may be replaced by a newer one while it runs.
+type hashed struct {
+	r    io.Reader
+	h    hash.Hash
+	want []byte
+}
+
+func (b *hashed) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.h.Write(p[:n])
+	if errors.Is(err, io.EOF) && !bytes.Equal(b.h.Sum(nil), b.want) {
+		err = errors.New("refit's own binary was replaced while it runs: start again with the new one")
+	}
+	return n, err
 }
 
 // agentName is the name of an agent's file, from the SHA-256 of its content.

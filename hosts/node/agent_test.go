@@ -195,6 +195,33 @@ func TestTheAgentIsUploadedOnceUnderItsHashAndOnlyWhenItIsMissing(t *testing.T) 
 	}
 }
 
+func TestABinaryThatWasReplacedSinceItWasHashedIsNotPutOnAHost(t *testing.T) {
+	h := newHost(t)
+	asked := 0
+	h.Hash = func() ([]byte, error) {
+		asked++
+		return node.HashBinary(h.binary)
+	}
+	old, err := node.HashBinary(h.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.binary, append(agent(t, filepath.Join(h.dir, "state")), '\n'), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	late := h.with(1)
+	late.Hash = func() ([]byte, error) { return old, nil }
+	if _, err := late.FenceShow(t.Context()); err == nil || !strings.Contains(err.Error(), "replaced") {
+		t.Errorf("got %v", err)
+	}
+	if files, err := filepath.Glob(filepath.Join(h.dir, "bin", "*")); err != nil || len(files) != 0 {
+		t.Errorf("on the host: %v, %v", files, err)
+	}
+	if _, err := h.FenceShow(t.Context()); err != nil || asked != 1 {
+		t.Errorf("the one that is there now: %v (asked %d times for its hash)", err, asked)
+	}
+}
+
 func TestAStaleEpochIsRefused(t *testing.T) {
 	h := newReadyHost(t)
 	if _, err := h.FenceRaise(t.Context(), node.RaiseIn{Epoch: 5, Holder: "anna@desk"}); err != nil {

@@ -102,6 +102,19 @@ func (c *Conn) Put(ctx context.Context, path string, mode fs.FileMode, r io.Read
 	return put(ctx, c, c.o.name(), path, mode, r)
 }
 
+// HangUp ends the connection that is open, if there is one. The next command makes
+// another; one that is under way is lost.
+func (c *Conn) HangUp() error {
+	c.mu.Lock()
+	client := c.client
+	c.client = nil
+	c.mu.Unlock()
+	if client == nil {
+		return nil
+	}
+	return client.Close()
+}
+
 // Close ends the connection for good.
 func (c *Conn) Close() error {
 	c.mu.Lock()

@@ -77,7 +77,7 @@ func TestAHostThatRefusesAtOnceIsTriedAgainForSeconds(t *testing.T) {
 func TestAHostThatIsCutOffIsTriedOnceByEachCallAndReachedWhenItIsBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *hoststest.Server, o ssh.Options) {
 		ran := 0
-		s.Instead = func(string, io.Writer) error {
+		s.Instead = func(string, io.Reader, io.Writer) error {
 			ran++
 			return nil
 		}

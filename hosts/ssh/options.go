@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
@@ -51,6 +50,8 @@ type Options struct {
 	// KnownHosts are the files with the host keys. At least one is required: a key
 	// that they lack is refused.
 	KnownHosts []string
+	// Known is those files, read once for many hosts; nil to read them at each connection.
+	Known *Known
 	// Jump, when set, is the connection through which this host is reached.
 	Jump *Conn
 	// ConnectTimeout bounds connecting, from the first packet to being logged in; 0
@@ -109,9 +110,13 @@ func (o Options) config(ctx context.Context) (config *ssh.ClientConfig, done fun
 	if len(o.KnownHosts) == 0 {
 		return nil, done, fmt.Errorf("%s: %w: no known_hosts file is configured", o.name(), ErrHostKey)
 	}
-	db, err := knownhosts.NewDB(o.KnownHosts...)
+	known := o.Known
+	if known == nil {
+		known = NewKnown(o.KnownHosts...)
+	}
+	db, err := known.read()
 	if err != nil {
-		return nil, done, fmt.Errorf("%s: %w: cannot read known_hosts: %w", o.name(), ErrHostKey, err)
+		return nil, done, fmt.Errorf("%s: %w: %w", o.name(), ErrHostKey, err)
 	}
 	var own []ssh.Signer
 	if o.KeyFile != "" {

@@ -38,7 +38,7 @@ func TestAHostThatFallsSilentEndsTheCommand(t *testing.T) {
 		over := make(chan struct{})
 		defer close(over)
 		const work = 10 * time.Minute
-		s.Instead = func(_ string, out io.Writer) error {
+		s.Instead = func(_ string, _ io.Reader, out io.Writer) error {
 			time.Sleep(work) // the bubble's time
 			_, err := fmt.Fprintln(out, "still there")
 			s.Freeze()
@@ -58,7 +58,7 @@ func TestAHostThatFallsSilentEndsTheCommand(t *testing.T) {
 
 func TestABusyHostThatSaysNothingIsNotTakenForFrozen(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *hoststest.Server, o ssh.Options) {
-		s.Instead = func(string, io.Writer) error {
+		s.Instead = func(string, io.Reader, io.Writer) error {
 			time.Sleep(100 * o.AnswerTimeout) // the bubble's time
 			return nil
 		}

@@ -141,7 +141,7 @@ func (k *peak) look(p proc, pids []int) {
 func (k *peak) bytes() int64 { return max(k.sum, k.one) }
 
 // every is how often memory is looked at.
-const every = 100 * time.Millisecond
+const every = 200 * time.Millisecond
 
 // memory looks at the controller and at the hosts until it is stopped.
 type memory struct {
