@@ -130,12 +130,28 @@ func awaitDoctor(ctx context.Context, l *lab.Lab, self, program string) error {
 	}
 }
 
-// fillDatabase loads the release's schema and seeds, straight to the database.
+// fillDatabase loads the release's schema and seeds, straight to the database, and
+// then what the lab's own seed makes.
 func fillDatabase(ctx context.Context, l *lab.Lab) error {
-	script := `cd "$1" && exec runuser -u mastodon -- env RAILS_ENV=production DB_HOST="$2" DB_PORT=5432 DB_NAME=mastodon DISABLE_DATABASE_ENVIRONMENT_CHECK=1 ` +
-		`SEED_ADMIN_TOKEN="$3" SEED_PROBE_TOKEN="$4" SEED_LOAD_TOKEN="$5" .refit/bin/bundle exec rails db:schema:load db:seed`
-	_, err := l.Exec(ctx, "scotty", "sh", "-c", script, "sh", "/home/mastodon/releases/"+l.Release, l.Database, l.Secrets.Admin, l.Secrets.Probe, l.Secrets.Load)
-	return err
+	const script = `cd "$1" && export DB_HOST="$2" SEED_ADMIN_TOKEN="$3" SEED_PROBE_TOKEN="$4" SEED_LOAD_TOKEN="$5" && shift 5 &&
+exec runuser -u mastodon -- env RAILS_ENV=production DB_PORT=5432 DB_NAME=mastodon DISABLE_DATABASE_ENVIRONMENT_CHECK=1 .refit/bin/bundle exec rails "$@"`
+	rails := func(args ...string) error {
+		known := []string{"sh", "-c", script, "sh", "/home/mastodon/releases/" + l.Release, l.Database, l.Secrets.Admin, l.Secrets.Probe, l.Secrets.Load}
+		_, err := l.Exec(ctx, "scotty", append(known, args...)...)
+		return err
+	}
+	if err := rails("db:schema:load", "db:seed"); err != nil || l.Seed == "" {
+		return err
+	}
+	b, err := os.ReadFile(l.Seed)
+	if err != nil {
+		return fmt.Errorf("cannot read the lab's seed: %w", err)
+	}
+	const there = "/tmp/lab-seed.rb"
+	if err := os.WriteFile(filepath.Join(l.Root("scotty"), there), b, 0o644); err != nil { //nolint:gosec // the application's user reads it
+		return err
+	}
+	return rails("runner", there)
 }
 
 func startApplication(ctx context.Context, l *lab.Lab) error {

@@ -19,6 +19,9 @@ func loadWord() *cli.Command {
 			&cli.IntFlag{Name: "rate", Value: 60, Usage: "requests a second"},
 			&cli.IntFlag{Name: "sockets", Value: 6, Usage: "open websockets"},
 			&cli.StringFlag{Name: "token", Usage: "access token of the account that posts (default: the lab's own)"},
+			&cli.StringSliceFlag{Name: "page", Usage: "`PATH`s of pages (default: the stand-in's)"},
+			&cli.StringSliceFlag{Name: "api", Usage: "`PATH`s asked for with the token (default: the stand-in's)"},
+			&cli.StringSliceFlag{Name: "slow", Usage: "`PATH`s that take their time (default: the stand-in's)"},
 			&cli.BoolFlag{Name: "json", Usage: "the report as JSON on standard output"},
 		},
 		Action: func(c *cli.Context) error {
@@ -26,7 +29,10 @@ func loadWord() *cli.Command {
 			if err != nil {
 				return err
 			}
-			load, err := l.StartLoad(c.Context, lab.LoadOptions{Rate: c.Int("rate"), Sockets: c.Int("sockets"), Token: c.String("token")})
+			load, err := l.StartLoad(c.Context, lab.LoadOptions{
+				Rate: c.Int("rate"), Sockets: c.Int("sockets"), Token: c.String("token"),
+				Pages: c.StringSlice("page"), API: c.StringSlice("api"), Slow: c.StringSlice("slow"),
+			})
 			if err != nil {
 				return err
 			}

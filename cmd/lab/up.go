@@ -16,13 +16,16 @@ func upWord() *cli.Command {
 		Name: "up", Usage: "boot the fleet and put the first release on it",
 		Description: "With --app nothing of the stand-in is asked for: the registry holds the gems of --gems\n" +
 			"alone, git sources come from --git, and the database gets the application's own schema\n" +
-			"and seeds. With --bare the hosts are raised and nothing is built, filled or started.",
+			"and seeds, then what --seed makes: it finds the tokens of the lab's own users, of whom the\n" +
+			"gates and the load are two, as SEED_ADMIN_TOKEN, SEED_PROBE_TOKEN and SEED_LOAD_TOKEN. With --bare the hosts are raised and nothing is built, filled or started.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in; its gems are those of --gems, its seeds its own"},
 			&cli.StringFlag{Name: "release", Value: demoPath[0], Usage: "first release (`TAG`)"},
 			&cli.BoolFlag{Name: "bare", Usage: "only the hosts: no release is built, placed and started"},
 			refitFlag(),
 			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
+			&cli.StringFlag{Name: "seed", Usage: "run the Ruby `FILE` by the first release's rails runner once the database is filled"},
+			&cli.StringSliceFlag{Name: "package", Usage: "Debian `PACKAGE`s that the hosts have beyond every lab's"},
 			&cli.StringFlag{Name: "npm-overlay", Usage: "answer npm packages from the tarballs in `DIRECTORY` first"},
 			&cli.StringFlag{Name: "git", Usage: "serve the bare repositories below `DIRECTORY` in the place of public ones (OWNER/NAME.git); the stand-in puts its own gem there"},
 		},
@@ -48,6 +51,7 @@ func options(c *cli.Context, tell lab.Say) (lab.Options, error) {
 		return o, err
 	}
 	o.GemRegistry, o.NpmOverlay, o.Git = c.String("gems"), c.String("npm-overlay"), c.String("git")
+	o.Seed, o.More = c.String("seed"), c.StringSlice("package")
 	if app := c.String("app"); app != "" {
 		return around(o, app), nil
 	}

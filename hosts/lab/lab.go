@@ -79,6 +79,10 @@ type Options struct {
 	// "mastodon/webpush" as http://10.77.0.1:8083/git/mastodon/webpush; empty for
 	// "git" in the cache.
 	Git string
+	// Seed is a Ruby file that the first release's "rails runner" runs once its own
+	// seeds are in, for an application that does not make the lab's tokens by itself;
+	// empty for none.
+	Seed string
 	// Self is the lab's own program, run for the mirrors and put on the hosts that
 	// need it; empty for the running program.
 	Self string
@@ -109,6 +113,7 @@ type State struct {
 	NpmOverlay string  `json:"npm_overlay,omitempty"`
 	NpmFrom    string  `json:"npm_from,omitempty"`
 	Git        string  `json:"git"`
+	Seed       string  `json:"seed,omitempty"`
 	Secrets    Secrets `json:"secrets"`
 	// Ruby and Node are the versions that the image has.
 	Ruby string `json:"ruby"`

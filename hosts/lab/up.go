@@ -114,6 +114,11 @@ func newLab(o Options) (*Lab, error) {
 		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Beat: o.Beat, More: o.More, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
 		Redis: RedisAddress, Database: DatabaseAddress, Primary: "majel",
 	}
+	if o.Seed != "" {
+		if l.Seed, err = filepath.Abs(o.Seed); err != nil {
+			return nil, fmt.Errorf("cannot make %s absolute: %w", o.Seed, err)
+		}
+	}
 	for _, p := range []struct{ to, from *string }{{&l.Cache, &o.Cache}, {&l.Files, &o.Files}, {&l.Self, &o.Self}, {&l.Git, &o.Git}} {
 		if *p.to, err = filepath.Abs(*p.from); err != nil {
 			return nil, fmt.Errorf("cannot make %s absolute: %w", *p.from, err)
