@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -38,21 +37,25 @@ func benchWord() *cli.Command {
 				return &usageError{err.Error()}
 			}
 			tell := say()
-			l, files, err := benchLab(c, tell)
+			self, program, err := programs(c.String("refit"))
+			if err != nil {
+				return err
+			}
+			l, files, err := benchLab(c, program, tell)
 			if err != nil {
 				return err
 			}
 			if !c.Bool("keep") {
 				defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(c.Context), tell)) }()
 			}
-			return compare(c.Context, l, choice, c.String("refit"), files, tell)
+			return compare(c.Context, l, choice, self, program, files, tell)
 		},
 	}
 }
 
 // benchLab raises the fleet for a bench, or attaches to the one that is up, and gives
 // the folder of the other tools' files.
-func benchLab(c *cli.Context, tell lab.Say) (*lab.Lab, string, error) {
+func benchLab(c *cli.Context, program string, tell lab.Say) (*lab.Lab, string, error) {
 	if c.Bool("on-lab") {
 		l, err := running(c)
 		if err != nil {
@@ -60,6 +63,10 @@ func benchLab(c *cli.Context, tell lab.Say) (*lab.Lab, string, error) {
 		}
 		if l.Release != bench.Base || len(l.More) == 0 {
 			return nil, "", fmt.Errorf("the lab that is up was not left by a bench: it began with %s; `lab down` ends it", l.Release)
+		}
+		// The program may be another than the one that left the lab.
+		if err := trust(c.Context, l, program); err != nil {
+			return nil, "", err
 		}
 		return l, filepath.Join(l.Files, "bench"), nil
 	}
@@ -75,24 +82,14 @@ func benchLab(c *cli.Context, tell lab.Say) (*lab.Lab, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if err := deploy(c.Context, l, c.String("refit"), tell); err != nil {
+	if err := deploy(c.Context, l, program, tell); err != nil {
 		return nil, "", err
 	}
 	return l, filepath.Join(l.Files, "bench"), nil
 }
 
 // compare runs the bench and shows what came of it.
-func compare(ctx context.Context, l *lab.Lab, choice bench.Choice, program, files string, tell lab.Say) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	if program == "" {
-		program = filepath.Join(filepath.Dir(self), "refit")
-	}
-	if program, err = filepath.Abs(program); err != nil {
-		return err
-	}
+func compare(ctx context.Context, l *lab.Lab, choice bench.Choice, self, program, files string, tell lab.Say) error {
 	dir := filepath.Join(l.Dir, "bench")
 	r, err := bench.Compare(ctx, bench.Options{
 		Choice: choice, Lab: l, Dir: dir, Files: files, Refit: program, Say: tell,

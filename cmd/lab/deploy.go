@@ -56,24 +56,31 @@ func refitUnder(ctx context.Context, l *lab.Lab, self, program string, args ...s
 // refitCommand is the same from the lab's own program; an empty program is the
 // refit beside it.
 func refitCommand(ctx context.Context, l *lab.Lab, program string, args ...string) (*exec.Cmd, error) {
-	self, err := os.Executable()
+	self, program, err := programs(program)
 	if err != nil {
 		return nil, err
-	}
-	if program == "" {
-		program = filepath.Join(filepath.Dir(self), "refit")
 	}
 	return refitUnder(ctx, l, self, program, args...), nil
 }
 
+// programs gives the lab's own program and refit's, which is the one beside it where
+// none is named.
+func programs(refit string) (self, program string, err error) {
+	if self, err = os.Executable(); err != nil {
+		return "", "", err
+	}
+	if refit == "" {
+		return self, filepath.Join(filepath.Dir(self), "refit"), nil
+	}
+	program, err = filepath.Abs(refit)
+	return self, program, err
+}
+
 // deploy puts the first release on the fleet.
 func deploy(ctx context.Context, l *lab.Lab, program string, tell lab.Say) error {
-	self, err := os.Executable()
+	self, program, err := programs(program)
 	if err != nil {
 		return err
-	}
-	if program == "" {
-		program = filepath.Join(filepath.Dir(self), "refit")
 	}
 	return deployWith(ctx, l, self, program, tell)
 }
