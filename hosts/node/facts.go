@@ -192,13 +192,10 @@ func releaseFacts(homeDir string, f *Facts) error {
 		fact := ReleaseFact{Name: r.name}
 		// A manifest that cannot be read is as good as none: the release is not
 		// complete then, and placing it anew mends it.
-		if man, err := ReadManifest(r.dir); err == nil {
-			fact.Commit = man.Commit
-			if fact.Digest, err = man.Digest(); err != nil {
-				return err
-			}
+		if head, digest, err := readHead(r.dir); err == nil {
+			fact.Commit, fact.Digest = head.Commit, digest
 			var p placedRecord
-			fact.Complete = readJSON(filepath.Join(r.dir, placedFile), &p) == nil && p.Digest == fact.Digest
+			fact.Complete = readJSON(filepath.Join(r.dir, placedFile), &p) == nil && p.Digest == digest
 		}
 		f.Releases = append(f.Releases, fact)
 	}

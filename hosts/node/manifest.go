@@ -31,7 +31,8 @@ type Manifest struct {
 	// Overrides are the named deviations from the release's own pins.
 	Overrides []string  `json:"overrides,omitempty"`
 	Built     time.Time `json:"built"`
-	// Files are in rising order of Path, directories before what is in them.
+	// Files are in rising order of Path, directories before what is in them. They stay
+	// the last field: readHead reads up to here.
 	Files []Entry `json:"files"`
 }
 

@@ -163,6 +163,7 @@ func (m Manifest) Write(root string) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
+	m.Built = m.Built.UTC() // as Digest has it: see readHead
 	b, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)
