@@ -181,9 +181,23 @@ type UnitIn struct {
 	Unit string `json:"unit"`
 }
 
+// JobStatusIn asks where a job stands.
+type JobStatusIn struct {
+	Unit string `json:"unit"`
+	// Wait is how long the host may wait for the end of a job that is at work before
+	// it answers.
+	Wait time.Duration `json:"wait,omitempty"`
+}
+
 // JobStatus tells where a job stands, from systemd or from its record.
 func (a *Agent) JobStatus(ctx context.Context, unit string) (Job, error) {
-	return call[Job](ctx, a, "job.status", UnitIn{Unit: unit}, nil, nil)
+	return call[Job](ctx, a, "job.status", JobStatusIn{Unit: unit}, nil, nil)
+}
+
+// JobAwait is JobStatus once the job has ended, or after that time. To ask a host
+// again and again costs its processor more than to let it wait.
+func (a *Agent) JobAwait(ctx context.Context, unit string, within time.Duration) (Job, error) {
+	return call[Job](ctx, a, "job.status", JobStatusIn{Unit: unit, Wait: within}, nil, nil)
 }
 
 // JobLogIn asks for a part of a job's log.

@@ -209,11 +209,43 @@ func (m Machine) jobEnded(unit string, env func(string) string, now time.Time) e
 	return errors.Join(m.writeJob(j), removeIfThere(m.jobDir(unit, "env")))
 }
 
-func (m Machine) jobStatus(ctx context.Context, in UnitIn, _ io.Reader, _ func(string)) (Job, error) {
+func (m Machine) jobStatus(ctx context.Context, in JobStatusIn, _ io.Reader, _ func(string)) (Job, error) {
 	if err := checkUnits(in.Unit); err != nil {
 		return Job{}, err
 	}
-	return m.lookJob(ctx, in.Unit)
+	ends := time.Now().Add(in.Wait)
+	for {
+		j, err := m.lookJob(ctx, in.Unit)
+		left := time.Until(ends)
+		if err != nil || j.State != JobRunning || left <= 0 {
+			return j, err
+		}
+		// A job that is killed hard leaves no record of its end: systemd is asked
+		// again now and then.
+		if err := m.awaitRecord(ctx, in.Unit, min(left, 2*time.Second)); err != nil {
+			return j, err
+		}
+	}
+}
+
+// awaitRecord waits, at most so long, for the record of a job's end.
+func (m Machine) awaitRecord(ctx context.Context, unit string, within time.Duration) error {
+	over := time.NewTimer(within)
+	defer over.Stop()
+	t := time.NewTicker(2 * lockPoll)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-over.C:
+			return nil
+		case <-t.C:
+		}
+		if j, err := m.readJob(unit); err != nil || j.State == JobDone {
+			return err
+		}
+	}
 }
 
 // settledJob is lookJob for one who wants to start a job of this name: a unit

@@ -166,6 +166,33 @@ func TestAJobWhoseEndNobodySawIsUnknown(t *testing.T) {
 	}
 }
 
+func TestWhoWaitsForAJobIsAnsweredWhenItEnds(t *testing.T) {
+	systemd := &hoststest.Systemd{}
+	a, m := hoststest.NewNode(t, systemd)
+	if _, err := a.JobStart(t.Context(), job()); err != nil {
+		t.Fatal(err)
+	}
+	callback(t, m, "job.begin", nil)
+	if j, err := a.JobAwait(t.Context(), unit, time.Nanosecond); err != nil || j.State != node.JobRunning {
+		t.Fatalf("not ended in time: %+v, %v", j, err)
+	}
+	type answer struct {
+		node.Job
+		err error
+	}
+	begun, answered := make(chan bool), make(chan answer)
+	go func() {
+		close(begun)
+		j, err := a.JobAwait(t.Context(), unit, time.Hour)
+		answered <- answer{j, err}
+	}()
+	<-begun
+	callback(t, m, "job.end", map[string]string{"SERVICE_RESULT": "success", "EXIT_CODE": "exited", "EXIT_STATUS": "0"})
+	if got := <-answered; got.err != nil || !got.Succeeded() {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAJobsLogIsReadInPieces(t *testing.T) {
 	a, m := hoststest.NewNode(t, &hoststest.Systemd{})
 	if _, err := a.JobLog(t.Context(), node.JobLogIn{Unit: unit}); !errors.Is(err, node.ErrNotFound) {
