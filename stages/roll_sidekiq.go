@@ -201,7 +201,7 @@ func (s rollSidekiq) quiet(ctx context.Context, units []string, say pipeline.Say
 		pids = append(pids, u.Pid)
 	}
 	idle, err := mastodon.WaitIdle(ctx, s.n.Agent, mastodon.IdleOptions{
-		Layout: s.d.Layout, Hostname: s.n.Name, Pids: pids, Within: s.d.Waits.Idle, Every: 500 * time.Millisecond,
+		Layout: s.d.Layout, Hostname: s.n.Name, Pids: pids, Within: s.d.Waits.Idle, Every: 250 * time.Millisecond,
 	}, sayer(s.n, say))
 	if err != nil {
 		return err

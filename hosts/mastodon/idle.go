@@ -19,8 +19,7 @@ type IdleOptions struct {
 	Pids []int
 	// Within is how long jobs may take; 0 for 10 minutes.
 	Within time.Duration
-	// Every is how often Redis is asked; 0 for one second. A process tells Redis
-	// every ten seconds, so an idle one may be seen that much later.
+	// Every is how often the host and Redis are asked; 0 for one second.
 	Every time.Duration
 }
 
@@ -35,13 +34,15 @@ type Idle struct {
 	Waited time.Duration
 }
 
-// WaitIdle waits until quieted processes have finished their jobs. A process is
-// idle once its record says so in one beat: quiet, and none of its threads busy.
-// One whose record is gone has ended and counts as idle. Time running out is no
-// error: Idle.Busy tells.
+// WaitIdle waits until quieted processes of the agent's host have finished their
+// jobs. A process is idle once its record says so in one beat: quiet, and none of
+// its threads busy; or, which is seen seconds earlier, once the last of its threads
+// that take jobs has ended: a quieted process ends each as it comes to take another
+// (Sidekiq::Processor#run). One that has ended, or whose record is gone, is idle.
+// Time running out is no error: Idle.Busy tells.
 func WaitIdle(ctx context.Context, a *node.Agent, o IdleOptions, say func(string)) (Idle, error) {
 	return waitIdle(ctx, func(ctx context.Context) (SidekiqState, error) {
-		return ReadSidekiq(ctx, a, SidekiqIn{Layout: o.Layout})
+		return ReadSidekiq(ctx, a, SidekiqIn{Layout: o.Layout, Pids: o.Pids})
 	}, o, say)
 }
 
@@ -58,12 +59,16 @@ func waitIdle(ctx context.Context, read func(context.Context) (SidekiqState, err
 	defer tick.Stop()
 	var idle Idle
 	var told string
+	took := map[int]bool{} // processes whose threads were told apart by their names
 	for {
 		s, err := read(ctx)
 		if err != nil {
 			return idle, fmt.Errorf("cannot see whether Sidekiq on %s is idle: %w", o.Hostname, err)
 		}
-		waiting := unfinished(s, o)
+		for pid, n := range s.Threads {
+			took[pid] = took[pid] || n > 0
+		}
+		waiting := unfinished(s, o, took)
 		idle.Waited, idle.Busy, idle.Work = time.Since(begun), 0, nil
 		for _, p := range waiting {
 			idle.Busy += p.Busy
@@ -85,12 +90,16 @@ func waitIdle(ctx context.Context, read func(context.Context) (SidekiqState, err
 }
 
 // unfinished are the processes that have not yet said, in one beat, that they are
-// quiet and idle. The record of a process that died goes on for at most a minute;
-// until then it cannot be told from one that works and is cut off from Redis.
-func unfinished(s SidekiqState, o IdleOptions) []Process {
+// quiet and idle, and that still have threads which take jobs. That a process has
+// none counts only if it was seen to have some: a Sidekiq that names them otherwise
+// is waited for until it says so itself.
+func unfinished(s SidekiqState, o IdleOptions, took map[int]bool) []Process {
 	var out []Process
 	for _, p := range s.On(o.Hostname) {
 		if o.Pids != nil && !slices.Contains(o.Pids, p.Pid) {
+			continue
+		}
+		if n, known := s.Threads[p.Pid]; known && (n == Ended || n == 0 && took[p.Pid]) {
 			continue
 		}
 		if !p.Quiet || p.Busy > 0 {

@@ -14,6 +14,8 @@ type SidekiqIn struct {
 	MaxJobs int `json:"max_jobs,omitempty"`
 	// Since, when set, counts the retries that failed with a NameError since then.
 	Since time.Time `json:"since,omitzero"`
+	// Pids are Sidekiq processes of the host that is asked, whose threads are counted.
+	Pids []int `json:"pids,omitempty"`
 }
 
 // SidekiqState is a snapshot of what all Sidekiq processes say of themselves in
@@ -41,7 +43,13 @@ type SidekiqState struct {
 	NameErrorClasses map[string]int64 `json:"name_error_classes,omitempty"`
 	// Jobs counts by job class; for ActiveJob by the class that it wraps.
 	Jobs *JobCounts `json:"jobs,omitempty"`
+	// Threads counts, for the processes asked for, the threads that take jobs or work
+	// on one; Ended for a process that is gone.
+	Threads map[int]int `json:"threads,omitempty"`
 }
+
+// Ended is the number of threads of a process that is gone.
+const Ended = -1
 
 // JobCounts counts jobs by class and place.
 type JobCounts struct {

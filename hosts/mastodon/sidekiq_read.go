@@ -25,6 +25,10 @@ func readSidekiq(ctx context.Context, in SidekiqIn, _ func(string)) (SidekiqStat
 		s, err = snapshot(ctx, c, in)
 		return err
 	})
+	if err != nil || len(in.Pids) == 0 {
+		return s, err
+	}
+	s.Threads, err = jobThreads("/proc", in.Pids)
 	return s, err
 }
 

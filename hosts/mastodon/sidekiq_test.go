@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -194,5 +195,61 @@ func TestWaitingForIdleEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := waitIdle(ctx, read, IdleOptions{Hostname: "decker", Every: time.Hour}, nil); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestAQuietedProcessIsIdleWhenItsLastThreadThatTakesJobsHasEnded(t *testing.T) {
+	loud := Process{Hostname: "decker", Pid: 11, Busy: 1}
+	for name, c := range map[string]struct {
+		threads []map[int]int
+		looks   int // after which it is idle; 0 if only its own word tells
+	}{
+		"they end":                    {[]map[int]int{{11: 5}, {11: 1}, {11: 0}}, 3},
+		"it ends":                     {[]map[int]int{{11: Ended}}, 1},
+		"none was ever told apart":    {[]map[int]int{{11: 0}, {11: 0}}, 0},
+		"nothing is known of them":    {[]map[int]int{nil, nil}, 0},
+		"one works on":                {[]map[int]int{{11: 5}, {11: 1}, {11: 1}}, 0},
+		"another process' have ended": {[]map[int]int{{11: 5, 12: 1}, {11: 2, 12: 0}}, 0},
+	} {
+		looks := 0
+		ctx, cancel := context.WithCancel(context.Background())
+		read := func(context.Context) (SidekiqState, error) {
+			s := SidekiqState{Processes: []Process{loud}}
+			if looks < len(c.threads) {
+				s.Threads = c.threads[looks]
+			}
+			if looks++; looks == len(c.threads) && c.looks == 0 {
+				cancel() // it would wait on
+			}
+			return s, nil
+		}
+		_, err := waitIdle(ctx, read, IdleOptions{Hostname: "decker", Every: time.Microsecond}, nil)
+		if (err == nil) != (c.looks > 0) || err == nil && looks != c.looks {
+			t.Errorf("%s: %v after %d looks", name, err, looks)
+		}
+		cancel()
+	}
+}
+
+func TestThreadsThatTakeJobsAreToldByTheNamesThatSidekiqGivesThem(t *testing.T) {
+	proc := t.TempDir()
+	for pid, names := range map[string][]string{
+		"11": {"ruby3.3", "sidekiq.heartbe", "sidekiq.schedul", "sidekiq.default", "sidekiq.default", "AR Pool Reaper"},
+		"12": {"ruby", "processor", "processor", "processor", "heartbeat", "scheduler"}, // Sidekiq 6.5
+		"13": {"ruby3.3", "sidekiq.heartbe"},
+	} {
+		for i, name := range names {
+			dir := filepath.Join(proc, pid, "task", strconv.Itoa(i))
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "comm"), []byte(name+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := jobThreads(proc, []int{11, 12, 13, 14})
+	if diff := cmp.Diff(map[int]int{11: 2, 12: 3, 13: 0, 14: Ended}, got); diff != "" || err != nil {
+		t.Error(diff, err)
 	}
 }
