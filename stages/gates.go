@@ -20,27 +20,30 @@ import (
 
 // serves asks a web node whether it serves the release: the version in its page,
 // the files that the page names, a database read, its streaming servers and an
-// event delivered on a websocket.
-func (d Deps) serves(ctx context.Context, n Node, release string) error {
-	return d.probe(ctx, n, release, mastodon.AllChecks())
+// event delivered on a websocket. A node whose processes do not listen yet waits
+// that long for them.
+func (d Deps) serves(ctx context.Context, n Node, release string, boot time.Duration) error {
+	return d.probe(ctx, n, release, boot, mastodon.AllChecks())
 }
 
 // Answers asks a web node whether it serves any release well enough that its
 // peer may be taken out.
 func (d Deps) Answers(ctx context.Context, n Node) error {
-	return d.probe(ctx, n, "", []mastodon.CheckName{
+	return d.probe(ctx, n, "", 0, []mastodon.CheckName{
 		mastodon.CheckHealth, mastodon.CheckPage, mastodon.CheckPacks, mastodon.CheckDatabase, mastodon.CheckStreaming,
 	})
 }
 
-func (d Deps) probe(ctx context.Context, n Node, release string, checks []mastodon.CheckName) error {
+func (d Deps) probe(ctx context.Context, n Node, release string, boot time.Duration, checks []mastodon.CheckName) error {
 	var errs []error
 	for i, port := range n.Streaming {
 		wanted := checks
 		if i > 0 {
 			wanted = []mastodon.CheckName{mastodon.CheckStreaming, mastodon.CheckEvent}
 		}
-		p, err := mastodon.RunProbe(ctx, n.Agent, d.probeIn(n, port, release, wanted))
+		in := d.probeIn(n, port, release, wanted)
+		in.Boot = boot
+		p, err := mastodon.RunProbe(ctx, n.Agent, in)
 		if err != nil {
 			return err
 		}
@@ -151,7 +154,9 @@ func orUnknown(s string) string {
 	return s
 }
 
-// gate fills what all gates on a node have in common.
+// gate fills what all gates on a node have in common. They are asked twice in a
+// second: while they wait a node is out of rotation, and its processes boot, whose
+// processor each question takes a little of.
 func (d Deps) gate(name string, hold time.Duration, probe func(context.Context) error) pipeline.Gate {
-	return pipeline.Gate{Name: name, Probe: probe, Within: d.Waits.Boot, Each: 30 * time.Second, Hold: hold}
+	return pipeline.Gate{Name: name, Probe: probe, Every: 500 * time.Millisecond, Within: d.Waits.Boot, Each: 30 * time.Second, Hold: hold}
 }

@@ -23,10 +23,10 @@ func (d Deps) finish(ctx context.Context, n Node, in node.JobIn, say pipeline.Sa
 	}
 	err = pipeline.Await(ctx, pipeline.Gate{
 		// It takes only what the host's own work leaves it, so a boot takes longer.
-		Name: fmt.Sprintf("%s on %s ends", in.Unit, n.Name), Every: 200 * time.Millisecond, Within: 3 * d.Waits.Boot,
+		Name: fmt.Sprintf("%s on %s ends", in.Unit, n.Name), Every: 200 * time.Millisecond, Within: 3 * d.Waits.Boot, Each: 30 * time.Second,
 		Probe: func(ctx context.Context) error {
 			var err error
-			if job, err = n.Agent.JobStatus(ctx, in.Unit); err != nil {
+			if job, err = n.Agent.JobAwait(ctx, in.Unit, 5*time.Second); err != nil {
 				return err
 			}
 			if job.State == node.JobRunning {
@@ -77,8 +77,8 @@ func how(job node.Job) string {
 // boots boots a placed release once with the node's own configuration.
 func (d Deps) boots(ctx context.Context, n Node, release string, say pipeline.Say) error {
 	in := mastodon.BootSmoke(d.Layout, release, "refit-smoke.service")
-	// It boots beside what serves: it takes only what that leaves.
-	in.Properties = append(in.Properties, "Nice=19", "CPUSchedulingPolicy=batch", "IOSchedulingClass=idle")
+	// It boots beside what serves, which has a weight of 100: systemd.resource-control(5).
+	in.Properties = append(in.Properties, "CPUWeight=10", "IOSchedulingClass=idle")
 	out, job, err := d.finish(ctx, n, in, say)
 	if err != nil {
 		return err

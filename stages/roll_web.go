@@ -79,7 +79,7 @@ func (s rollWeb) missed(ctx context.Context) error {
 	if !slices.ContainsFunc(out.Units, node.UnitState.Running) {
 		return fmt.Errorf("no unit of %s runs", s.n.Name)
 	}
-	if err := s.d.probe(ctx, s.n, "", []mastodon.CheckName{mastodon.CheckHealth, mastodon.CheckPage}); err != nil {
+	if err := s.d.probe(ctx, s.n, "", 0, []mastodon.CheckName{mastodon.CheckHealth, mastodon.CheckPage}); err != nil {
 		return err
 	}
 	states, err := nginx.DrainState(ctx, s.d.proxyAgents(), s.d.drainOf(s.n))
@@ -166,7 +166,7 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
 			return err
 		}
-		return s.d.serves(ctx, s.n, release)
+		return s.d.serves(ctx, s.n, release, bootLook)
 	})
 	// Twice, and not at once: a process that dies soon after its start must not pass.
 	g.Streak = 2
@@ -240,6 +240,10 @@ func (d Deps) inRotation(ctx context.Context, n Node) error {
 	}
 	return nil
 }
+
+// bootLook is how long a node waits by itself for processes that boot, before refit
+// looks again whether systemd had to restart them.
+const bootLook = 3 * time.Second
 
 // crashes is how many automatic restarts of a unit end the wait for it at once.
 const crashes = 3

@@ -44,7 +44,7 @@ func (s soak) Run(ctx context.Context, say pipeline.Say) error {
 				if err := s.d.inRotation(ctx, n); err != nil {
 					return err
 				}
-				if err := s.d.serves(ctx, n, release); err != nil {
+				if err := s.d.serves(ctx, n, release, 0); err != nil {
 					return err
 				}
 			}

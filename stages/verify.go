@@ -69,7 +69,7 @@ func (d Deps) verify(ctx context.Context, n Node, say pipeline.Say) Verdict {
 		}
 	}
 	if n.Has(hosts.Web) {
-		fault(d.serves(ctx, n, v.Release))
+		fault(d.serves(ctx, n, v.Release, 0))
 		fault(d.inRotation(ctx, n))
 	}
 	if n.Has(hosts.Sidekiq) {

@@ -48,6 +48,10 @@ type ProbeIn struct {
 	// TokenFile holds the probe account's access token; empty for
 	// /etc/refit/probe.token.
 	TokenFile string `json:"token_file,omitempty"`
+	// Boot is how long processes that refuse connections are waited for before the
+	// checks: they listen once they can answer. The node waits by itself, since to ask
+	// it again and again takes the processor that they boot with.
+	Boot time.Duration `json:"boot,omitempty"`
 	// Deadline of each check; 0 for 10 seconds.
 	Deadline time.Duration `json:"deadline,omitempty"`
 	// Requests is how many CheckLatency makes; 0 for 20.

@@ -42,7 +42,26 @@ func runProbe(ctx context.Context, in ProbeIn, say func(string)) (Probe, error) 
 	if err := p.readToken(); err != nil {
 		return Probe{}, err
 	}
+	p.awaitBoot(ctx)
 	return p.run(ctx)
+}
+
+// awaitBoot waits, at most so long, until both servers accept connections. Whatever
+// else is wrong with them, the checks say.
+func (p *prober) awaitBoot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.in.Boot)
+	defer cancel()
+	t := time.NewTicker(25 * time.Millisecond)
+	defer t.Stop()
+	for _, s := range []*site{p.web, p.streaming} {
+		for s.refuses(ctx) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	}
 }
 
 func newProber(in ProbeIn) *prober {

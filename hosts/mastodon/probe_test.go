@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -390,5 +391,50 @@ func TestANodeThatHangsFailsWithinTheDeadlineOfEachCheck(t *testing.T) {
 func TestAnUnknownCheckIsAnError(t *testing.T) {
 	if _, err := runProbe(context.Background(), ProbeIn{Domain: domain, TokenFile: "/nonexistent/t", Checks: []CheckName{"helth"}}, nil); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestANodeWaitsForProcessesThatBoot(t *testing.T) {
+	a := newApp(t)
+	// A port that is taken and that nobody listens at refuses connections.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "port")
+	defer file.Close()
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	health := func(boot time.Duration) Check {
+		p := a.probe(t, func(in *ProbeIn) {
+			in.WebPort, in.Boot, in.Checks = name.(*syscall.SockaddrInet4).Port, boot, []CheckName{CheckHealth}
+		})
+		return p.Checks[0]
+	}
+	for _, boot := range []time.Duration{0, time.Millisecond} {
+		if c := health(boot); !strings.Contains(c.Error, "connection refused") {
+			t.Errorf("before it listens, after %s: %+v", boot, c)
+		}
+	}
+	go func() {
+		if err := syscall.Listen(fd, 16); err != nil {
+			t.Error(err)
+			return
+		}
+		l, err := net.FileListener(file)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { l.Close() })
+		(&http.Server{Handler: a.rules(a.web)}).Serve(l)
+	}()
+	if c := health(time.Minute); c.Error != "" {
+		t.Errorf("once it listens: %+v", c)
 	}
 }

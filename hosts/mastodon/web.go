@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -28,16 +29,30 @@ func newSite(domain, address string, port int) *site {
 		address = "127.0.0.1"
 	}
 	addr := net.JoinHostPort(address, strconv.Itoa(port))
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &site{domain: domain, addr: addr, http: &http.Client{
+	s := &site{domain: domain, addr: addr}
+	s.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "tcp", addr)
-			},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) },
 			MaxIdleConnsPerHost: 8,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return s
+}
+
+func (s *site) dial(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: 5 * time.Second}
+	return d.DialContext(ctx, "tcp", s.addr)
+}
+
+// refuses tells whether nothing listens there.
+func (s *site) refuses(ctx context.Context) bool {
+	c, err := s.dial(ctx)
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	c.Close() //nolint:errcheck // nothing was written
+	return false
 }
 
 // close drops idle connections, which would count as requests in flight.
