@@ -11,8 +11,9 @@ import (
 	"vmst.io/refit/hosts/lab"
 )
 
-// Boot is what a node's processes take to stop and to start while nothing else goes
-// on: no users, no other node at the same.
+// Boot is what a node's processes take to stop and to start while no node is rolled.
+// Users are at work on the others as in the rolls: all hosts share one machine's
+// processors, and beside users everything takes longer there.
 type Boot struct {
 	// Seconds from the start of the units until web answers its health check and
 	// streaming its own, or until Sidekiq takes jobs: the median of Tries.
@@ -25,10 +26,18 @@ type Boot struct {
 // bootTries is how often each node is booted.
 const bootTries = 3
 
-// bareBoots boots the application on every node alone.
+// bareBoots boots the application on every node, one after the other.
 func (b *bench) bareBoots(ctx context.Context) (map[string]Boot, error) {
+	load, err := b.Lab.StartLoad(ctx, lab.LoadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer load.Stop()
 	out := map[string]Boot{}
 	for _, m := range b.fleet.nodes() {
+		if err := b.rotation(ctx, m, "down"); err != nil {
+			return nil, err
+		}
 		var boot Boot
 		var stops []float64
 		for range bootTries {
@@ -39,10 +48,26 @@ func (b *bench) bareBoots(ctx context.Context) (map[string]Boot, error) {
 			stops, boot.Tries = append(stops, stop), append(boot.Tries, start)
 		}
 		boot.Seconds, boot.Stop = median(boot.Tries), median(stops)
-		b.Say("bench: %s alone: stops in %.2f s, boots in %.2f s", m.Name, boot.Stop, boot.Seconds)
+		if err := b.rotation(ctx, m, "up"); err != nil {
+			return nil, err
+		}
+		b.Say("bench: %s beside users: stops in %.2f s, boots in %.2f s", m.Name, boot.Stop, boot.Seconds)
 		out[m.Name] = boot
 	}
 	return out, b.Well(ctx)
+}
+
+// rotation takes a web node out of rotation on every proxy, or puts it back.
+func (b *bench) rotation(ctx context.Context, m lab.Machine, way string) error {
+	if !has(m, "web") {
+		return nil
+	}
+	for _, p := range b.fleet.proxies {
+		if _, err := b.Lab.Inside(ctx, p.Name, helpers+"/upstream", way, m.Address); err != nil {
+			return fmt.Errorf("cannot take %s %s on %s: %w", m.Name, way, p.Name, err)
+		}
+	}
+	return nil
 }
 
 func (b *bench) bareBoot(ctx context.Context, m lab.Machine) (stop, start float64, err error) {

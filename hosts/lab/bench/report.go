@@ -34,9 +34,9 @@ type Report struct {
 	CPUs   int    `json:"cpus"`
 	// Program is refit's own file.
 	Program Program `json:"refit_program"`
-	// Artifacts by release, Boot by node: alone, without users.
+	// Artifacts by release, Boot by node.
 	Artifacts map[string]Artifact `json:"artifacts"`
-	Boot      map[string]Boot     `json:"boot_alone"`
+	Boot      map[string]Boot     `json:"bare_boot"`
 	Cases     []*CaseReport       `json:"cases"`
 	Aims      []Aim               `json:"aims"`
 }
