@@ -169,7 +169,8 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 		return s.d.serves(ctx, s.n, release, bootLook)
 	})
 	// Twice, and not at once: a process that dies soon after its start must not pass.
-	g.Streak = 2
+	// The node waits for its processes by itself, so the looks may come soon.
+	g.Streak, g.Every = 2, 250*time.Millisecond
 	if err := pipeline.Await(ctx, g, say); err != nil {
 		return s.d.why(ctx, s.n, began, err)
 	}

@@ -32,7 +32,7 @@ func newSite(domain, address string, port int) *site {
 	s := &site{domain: domain, addr: addr}
 	s.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) },
+			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) },
 			MaxIdleConnsPerHost: 8,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
