@@ -77,8 +77,9 @@ func how(job node.Job) string {
 // boots boots a placed release once with the node's own configuration.
 func (d Deps) boots(ctx context.Context, n Node, release string, say pipeline.Say) error {
 	in := mastodon.BootSmoke(d.Layout, release, "refit-smoke.service")
-	// It boots beside what serves, which has a weight of 100: systemd.resource-control(5).
-	in.Properties = append(in.Properties, "CPUWeight=10", "IOSchedulingClass=idle")
+	// It boots beside what serves, which has a weight of 100 (systemd.resource-control(5));
+	// where the kernel's groups share no processor time, the niceness says so.
+	in.Properties = append(in.Properties, "CPUWeight=10", "Nice=10", "IOSchedulingClass=idle")
 	out, job, err := d.finish(ctx, n, in, say)
 	if err != nil {
 		return err
