@@ -136,10 +136,9 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 	}
 	switch {
 	case state.State == Whole && state.Recipe == digest:
-		say(fmt.Sprintf("%s is built already, all %d files as its manifest has them", r.Release.Version, len(state.Manifest.Files)))
+		say(fmt.Sprintf("%s is built already, all %d files as its manifest has them", r.Release.Version, state.Manifest.Files))
 		built.Manifest, built.Cached = *state.Manifest, true
-		built.Digest, err = state.Manifest.Digest()
-		return built, err
+		return built, nil
 	case state.State == Unfinished:
 		say("an unfinished build of " + r.Release.Version.String() + " is begun again from nothing")
 	case state.State == Damaged:
@@ -217,8 +216,8 @@ func (b *Builder) conclude(ctx context.Context, r Recipe, built *Built, say func
 		if err := b.Host.Call(ctx, "build.finish", FinishIn{Layout: r.Layout, Version: v, Recipe: built.Recipe, Toolchain: r.Toolchain, Departures: built.Departures}, nil, &out, say); err != nil {
 			return err
 		}
-		built.Manifest, built.Digest = out.Manifest, out.Digest
-		say(fmt.Sprintf("%s is built: %d files, %s", v, len(out.Manifest.Files), size(out.Manifest.Bytes())))
+		built.Manifest = out.Manifest
+		say(fmt.Sprintf("%s is built: %d files, %s", v, out.Manifest.Files, size(out.Manifest.Bytes)))
 		return nil
 	})
 }

@@ -38,9 +38,7 @@ type Builder struct {
 
 // Built is a release that lies whole on the builder.
 type Built struct {
-	Manifest node.Manifest `json:"manifest"`
-	// Digest is the manifest's.
-	Digest string `json:"digest"`
+	Manifest node.Head `json:"manifest"`
 	// Recipe is the digest of the recipe it was built by.
 	Recipe string `json:"recipe"`
 	// Cached: it lay there already; nothing was done.

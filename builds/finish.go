@@ -151,8 +151,7 @@ type FinishIn struct {
 
 // FinishOut is the finished build.
 type FinishOut struct {
-	Manifest node.Manifest `json:"manifest"`
-	Digest   string        `json:"digest"`
+	Manifest node.Head `json:"manifest"`
 }
 
 // finish hands the release to root, writes its manifest and takes the mark away
@@ -189,13 +188,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
 		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Files: files,
 	}
-	if err := m.Check(); err != nil {
-		return fail(err)
-	}
-	if err := m.Write(dir); err != nil {
-		return fail(err)
-	}
-	digest, err := m.Digest()
+	head, err := m.Write(dir)
 	if err != nil {
 		return fail(err)
 	}
@@ -205,7 +198,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, markFile)), syncDir(filepath.Join(dir, ".refit"))); err != nil {
 		return fail(err)
 	}
-	return FinishOut{Manifest: m, Digest: digest}, nil
+	return FinishOut{Manifest: head}, nil
 }
 
 // seal makes everything the agent's own user's (root) and writable for nobody else, and refuses what

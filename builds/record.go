@@ -106,7 +106,7 @@ type LookOut struct {
 	// Live: it is what runs on this host.
 	Live bool `json:"live,omitempty"`
 	// Manifest of a Whole build.
-	Manifest *node.Manifest `json:"manifest,omitempty"`
+	Manifest *node.Head `json:"manifest,omitempty"`
 	// Differences of a Damaged one, the first ten.
 	Differences []string `json:"differences,omitempty"`
 }
@@ -132,12 +132,12 @@ func look(ctx context.Context, in LookIn) (LookOut, error) {
 		return out, nil
 	}
 	var rec recipeRecord
-	manifest, err := node.ReadManifest(dir)
+	manifest, head, err := node.ReadManifest(dir)
 	if recErr := readJSON(filepath.Join(dir, recipeFile), &rec); err != nil || recErr != nil {
 		out.State = Foreign
 		return out, nil
 	}
-	out.State, out.Recipe, out.Manifest = Whole, rec.Digest, &manifest
+	out.State, out.Recipe, out.Manifest = Whole, rec.Digest, &head
 	if !in.Verify {
 		return out, nil
 	}

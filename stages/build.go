@@ -23,14 +23,14 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 	if err != nil {
 		return err
 	}
-	s.f.Digest = built.Digest
+	s.f.Digest = built.Manifest.Digest
 	if built.Cached {
 		say("built before: same tree, same toolchain, same recipe")
 	}
 	for _, line := range built.Departures {
 		say("departs from what the tag asks for: %s", line)
 	}
-	say("manifest %.12s, %d files", built.Digest, len(built.Manifest.Files))
+	say("manifest %.12s, %d files", built.Manifest.Digest, built.Manifest.Files)
 	return nil
 }
 

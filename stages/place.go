@@ -12,7 +12,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
 
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
@@ -20,7 +19,8 @@ import (
 
 // place puts the built release on every node that runs Mastodon, beside the live
 // one. Files that a node's other releases have are taken from there; the rest is
-// read from the builder once and sent to all nodes at once.
+// read from the builder once and sent to all nodes at once. The manifest goes the
+// same way: only the hosts look into it.
 type place struct {
 	d Deps
 	f *Facts
@@ -31,33 +31,34 @@ func (place) Name() string { return "place" }
 func (s place) Check(ctx context.Context, _ pipeline.Say) error { return nil }
 
 func (s place) Run(ctx context.Context, say pipeline.Say) error {
-	builder := s.d.Fleet.With(hosts.Builder)[0]
+	builder := s.d.builder()
 	dir := s.d.Layout.Release(s.f.To.Version.String())
-	m, err := builder.Agent.Manifest(ctx, node.ManifestIn{Home: s.d.Layout.Home, Release: dir})
+	built, err := builder.Agent.Manifest(ctx, node.ManifestIn{Home: s.d.Layout.Home, Release: dir})
 	if err != nil {
 		return fmt.Errorf("cannot read the built release on %s: %w", builder.Name, err)
 	}
-	digest, err := m.Digest()
-	if err != nil {
-		return err
-	}
-	if s.f.Digest != "" && digest != s.f.Digest {
+	if s.f.Digest != "" && built.Digest != s.f.Digest {
 		return fmt.Errorf("%s on %s is not the release that this run built (manifest %.12s, built %.12s): start again with `refit upgrade --to %s`",
-			dir, builder.Name, digest, s.f.Digest, s.f.To.Version)
+			dir, builder.Name, built.Digest, s.f.Digest, s.f.To.Version)
 	}
-	put := node.PutIn{
-		Home: s.d.Layout.Home, Manifest: m, Links: s.d.Layout.SharedLinks(), Owner: s.d.Layout.User,
-	}
-	lacking, indexes, err := s.want(ctx, m, say)
-	if err != nil {
+	if err := s.deliver(ctx, node.PackIn{Root: dir, Digest: built.Digest}, say); err != nil {
 		return err
-	}
-	if len(lacking) > 0 {
-		if err := s.send(ctx, builder, dir, digest, put, lacking, indexes, say); err != nil {
-			return err
-		}
 	}
 	return s.boot(ctx, say)
+}
+
+// resends is how often a node may find files of its own harmed that it was to use,
+// until its disk is not believed any more.
+const resends = 3
+
+// deliver brings the release to every node on which it does not lie whole.
+func (s place) deliver(ctx context.Context, pack node.PackIn, say pipeline.Say) error {
+	lacking, indexes, err := s.want(ctx, pack, say)
+	for try := 0; err == nil && len(lacking) > 0; try++ {
+		pack.Indexes = indexes
+		lacking, indexes, err = s.send(ctx, pack, lacking, try < resends, say)
+	}
+	return err
 }
 
 // boot boots the placed release once on every node. Nodes of one tier take turns:
@@ -104,11 +105,12 @@ func (s place) libraries(ctx context.Context, n Node) error {
 
 // want asks every node what it lacks. It returns the nodes on which the release
 // does not lie whole, and the files that at least one of them lacks.
-func (s place) want(ctx context.Context, m node.Manifest, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
+func (s place) want(ctx context.Context, pack node.PackIn, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
 	var mu sync.Mutex
 	have := map[string]bool{}
-	err = s.d.Fleet.Apps().each(ctx, func(ctx context.Context, n Node) error {
-		out, err := n.Agent.PlaceWant(ctx, node.WantIn{Home: s.d.Layout.Home, Manifest: m}, sayer(n, say))
+	apps := s.d.Fleet.Apps()
+	_, err = apps.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
+		out, err := n.Agent.PlaceWant(ctx, node.WantIn{Home: s.d.Layout.Home, Release: s.f.To.Version.String(), Digest: pack.Digest}, r, sayer(n, say))
 		if err != nil {
 			return fmt.Errorf("%s: cannot take stock of its releases: %w", n.Name, err)
 		}
@@ -124,57 +126,64 @@ func (s place) want(ctx context.Context, m node.Manifest, say pipeline.Say) (lac
 			return fmt.Errorf("%s: %s free where the releases lie, %s needed: remove old releases or enlarge the disk",
 				n.Name, humanize.IBytes(out.Free), humanize.IBytes(need))
 		}
-		indexes = append(indexes, out.Indexes...)
+		indexes = union(indexes, out.Indexes)
 		say("%s: has %s of it, lacks %s", n.Name, humanize.IBytes(uint64(out.Local)), humanize.IBytes(uint64(out.Bytes)))
 		return nil
 	})
-	for _, n := range s.d.Fleet.Apps() {
+	for _, n := range apps {
 		if !have[n.Name] {
 			lacking = append(lacking, n)
 		}
 	}
-	slices.Sort(indexes)
-	return lacking, slices.Compact(indexes), err
+	return lacking, indexes, err
 }
 
-// send reads the files once from the builder and writes them to all nodes.
-func (s place) send(ctx context.Context, builder Node, dir, digest string, put node.PutIn, to Fleet, indexes []int, say pipeline.Say) error {
-	var g errgroup.Group
-	var sinks []io.Writer
-	var pipes []*io.PipeWriter
-	var once sync.Once
-	var first error // the others only fail because the pack ends with it
-	for _, n := range to {
-		r, w := io.Pipe()
-		sinks, pipes = append(sinks, w), append(pipes, w)
-		g.Go(func() error {
-			_, err := n.Agent.PlacePut(ctx, put, r, sayer(n, say))
-			if err != nil {
-				once.Do(func() { first = fmt.Errorf("%s: cannot place the release: %w", n.Name, err) })
-			}
-			// The others' pack must not wait for a reader that has ended.
-			r.CloseWithError(io.ErrClosedPipe)
+// send reads the files once from the builder and writes them to all nodes. A node
+// may find then that files of its other releases, which it was to use, are harmed:
+// if such nodes may try again, they are returned, with the files for them.
+func (s place) send(ctx context.Context, pack node.PackIn, to Fleet, again bool, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
+	var mu sync.Mutex
+	harmed := map[string]bool{}
+	indexes = pack.Indexes
+	sent, err := to.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
+		out, err := n.Agent.PlacePut(ctx, node.PutIn{
+			Home: s.d.Layout.Home, Release: s.f.To.Version.String(), Digest: pack.Digest, Links: s.d.Layout.SharedLinks(), Owner: s.d.Layout.User,
+		}, r, sayer(n, say))
+		if again && len(out.Lacking) > 0 && errors.Is(err, node.ErrPayload) {
+			mu.Lock()
+			defer mu.Unlock()
+			harmed[n.Name] = true
+			indexes = union(indexes, out.Lacking)
+			say("%s: harmed in its other releases, and so sent too: %d of the files that it needs", n.Name, len(out.Lacking))
 			return nil
-		})
-	}
-	sent, err := builder.Agent.Pack(ctx, node.PackIn{Root: dir, Digest: digest, Indexes: indexes}, io.MultiWriter(sinks...), sayer(builder, say))
-	for _, w := range pipes {
-		w.CloseWithError(err)
-	}
-	if waited := g.Wait(); waited != nil {
-		return waited
-	}
-	if first != nil && !errors.Is(first, node.ErrPayload) {
-		return first
-	}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: cannot place the release: %w", n.Name, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot read the release from %s: %w", builder.Name, err), first)
+		return nil, nil, err
 	}
-	if first != nil {
-		return first
+	var whole []string
+	for _, n := range to {
+		if harmed[n.Name] {
+			lacking = append(lacking, n)
+		} else {
+			whole = append(whole, n.Name)
+		}
 	}
-	say("%d files, %s, sent once to %s", sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(names(to), ", "))
-	return nil
+	if len(whole) > 0 {
+		say("%d files, %s, sent once to %s", sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(whole, ", "))
+	}
+	return lacking, indexes, nil
+}
+
+// union joins places in a manifest, rising.
+func union(a, b []int) []int {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Undo leaves the placed release: it changes nothing that serves, a second try

@@ -73,7 +73,7 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 			prepare: job + `; mkdir -p /var/lib/refit/jobs/` + opsJob + `; echo '{"format":1,"unit":"` + opsJob + `","state":"done"}' > /var/lib/refit/jobs/` + opsJob + `/status.json`,
 			in:      node.UnitIn{Unit: opsJob}, watch: jobState,
 		},
-		"place.put": {prepare: "mkdir -p $HOME/releases", in: node.PutIn{Home: opsHome, Manifest: manifest}, payload: pack, watch: opsFiles},
+		"place.put": {prepare: "mkdir -p $HOME/releases", in: node.PutIn{Home: opsHome, Release: manifest.Release, Digest: manifest.Digest}, payload: pack, watch: opsFiles},
 		"bridge":    {prepare: twoReleases, in: node.BridgeIn{Home: opsHome, From: "v1.0.1", To: "v1.0.2"}, watch: opsFiles},
 		"switch":    {prepare: twoReleases, in: node.SwitchIn{Home: opsHome, Release: "v1.0.2"}, watch: opsFiles},
 		"prune":     {prepare: twoReleases, in: node.PruneIn{Home: opsHome, Keep: []string{"v1.0.1"}}, watch: opsFiles},
@@ -97,7 +97,7 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 }
 
 // packed is a small release and the pack of all its files.
-func packed(t *testing.T) (node.Manifest, []byte) {
+func packed(t *testing.T) (node.Head, []byte) {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "v1.0.3")
 	for i := range 150 {
@@ -114,10 +114,7 @@ func packed(t *testing.T) (node.Manifest, []byte) {
 		t.Fatal(err)
 	}
 	m := node.Manifest{Format: node.ManifestFormat, Release: "v1.0.3", Commit: "c", Files: entries}
-	if err := m.Write(root); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := m.Digest()
+	head, err := m.Write(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,10 +126,10 @@ func packed(t *testing.T) (node.Manifest, []byte) {
 	}
 	a, _ := hoststest.NewNode(t, nil)
 	var pack bytes.Buffer
-	if _, err := a.Pack(t.Context(), node.PackIn{Root: root, Digest: digest, Indexes: all}, &pack, nil); err != nil {
+	if _, err := a.Pack(t.Context(), node.PackIn{Root: root, Digest: head.Digest, Indexes: all}, &pack, nil); err != nil {
 		t.Fatal(err)
 	}
-	return m, pack.Bytes()
+	return head, pack.Bytes()
 }
 
 // keepersVerbs tells of each verb of the keeper whether it changes something: they

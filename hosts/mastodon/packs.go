@@ -88,7 +88,7 @@ func askPacks(ctx context.Context, in PacksIn, say func(string)) (Packs, error) 
 
 // manifestPacks reads a release's manifest on this host.
 func manifestPacks(l Layout, release string) ([]string, error) {
-	m, err := node.ReadManifest(l.Release(release))
+	m, _, err := node.ReadManifest(l.Release(release))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the manifest of %s: %w", release, err)
 	}

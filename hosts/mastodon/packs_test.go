@@ -23,7 +23,7 @@ func TestEveryFileOfAManifestIsAskedForAndTheMissingOnesNamed(t *testing.T) {
 		{Path: "public/packs/assets/there-2.js", SHA256: sum},
 		{Path: "public/packs/sw.js", SHA256: sum},
 	}}
-	if err := m.Write(l.Release("v4.5.15")); err != nil {
+	if _, err := m.Write(l.Release("v4.5.15")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := askPacks(context.Background(), PacksIn{Layout: l, Domain: domain, WebPort: a.in.WebPort, Releases: []string{"v4.5.15"}, Files: []string{"/packs/x-3.js"}}, func(string) {})

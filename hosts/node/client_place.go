@@ -9,8 +9,11 @@ import (
 // WantIn asks which files of a release a host lacks.
 type WantIn struct {
 	// Home is the directory that holds live and releases; empty for /home/mastodon.
-	Home     string   `json:"home,omitempty"`
-	Manifest Manifest `json:"manifest"`
+	Home string `json:"home,omitempty"`
+	// Release and Digest are those of the manifest that the pack begins with. Another
+	// manifest there gives ErrPayload.
+	Release string `json:"release"`
+	Digest  string `json:"digest"`
 }
 
 // WantOut tells what to send.
@@ -20,23 +23,26 @@ type WantOut struct {
 	// Indexes are the places in Manifest.Files of the files to send, rising; one
 	// for each content that no release on the host has.
 	Indexes []int `json:"indexes"`
-	// Bytes is their size; Local the bytes found and verified on the host.
+	// Bytes is their size; Local the bytes found on the host. What the manifest of a
+	// release there says is believed of a file that has its size: PlacePut verifies it.
 	Bytes int64 `json:"bytes"`
 	Local int64 `json:"local"`
 	// Free is what the file system of the releases has left, in bytes.
 	Free uint64 `json:"free"`
 }
 
-// PlaceWant asks which files of a release the host lacks. It changes nothing.
-func (a *Agent) PlaceWant(ctx context.Context, in WantIn, say func(string)) (WantOut, error) {
-	return call[WantOut](ctx, a, "place.want", in, nil, say)
+// PlaceWant asks which files of a release the host lacks. It reads the manifest from
+// pack, and no further (see Pack). It changes nothing.
+func (a *Agent) PlaceWant(ctx context.Context, in WantIn, pack io.Reader, say func(string)) (WantOut, error) {
+	return call[WantOut](ctx, a, "place.want", in, pack, say)
 }
 
 // PutIn places a release on a host.
 type PutIn struct {
-	// Home as in WantIn.
-	Home     string   `json:"home,omitempty"`
-	Manifest Manifest `json:"manifest"`
+	// Home, Release and Digest as in WantIn.
+	Home    string `json:"home,omitempty"`
+	Release string `json:"release"`
+	Digest  string `json:"digest"`
 	// Links maps paths in the release to the targets of symbolic links that stand
 	// there instead of what the manifest has: "log" → "/home/mastodon/shared/log".
 	Links map[string]string `json:"links,omitempty"`
@@ -58,11 +64,15 @@ type PutOut struct {
 	Sent   int `json:"sent"`
 	Linked int `json:"linked"`
 	Copied int `json:"copied"`
+	// Lacking comes with ErrPayload: places in the manifest's Files of contents that
+	// neither the pack nor an unharmed file on the host has. Nothing was changed; a pack
+	// with these too will do.
+	Lacking []int `json:"lacking,omitempty"`
 }
 
 // PlacePut builds the release on the host from what is there and from pack, a
-// pack of the files that PlaceWant named (see Pack), and verifies every file.
-// It appears whole or not at all. Repeating it is safe. A full disk gives
+// pack of the files that PlaceWant named (see Pack), and verifies every file. It
+// may end before it has read the pack. The release appears whole or not at all. Repeating it is safe. A full disk gives
 // ErrNoSpace, a pack that lacks or damages a file ErrPayload, a release of this
 // name with other contents that is live or has processes in it ErrInUse.
 func (a *Agent) PlacePut(ctx context.Context, in PutIn, pack io.Reader, say func(string)) (PutOut, error) {
@@ -77,7 +87,7 @@ type VerifyIn struct {
 
 // VerifyOut is what was found.
 type VerifyOut struct {
-	// Digest is the manifest's, see Manifest.Digest.
+	// Digest is the manifest's, see Head.
 	Digest string `json:"digest"`
 	Files  int    `json:"files"`
 	// Differences are the files that are not as the manifest says, at most 100.
@@ -99,9 +109,10 @@ type ManifestIn struct {
 	Release string `json:"release"`
 }
 
-// Manifest returns the manifest of a release on the host, ErrNotFound without one.
-func (a *Agent) Manifest(ctx context.Context, in ManifestIn) (Manifest, error) {
-	return call[Manifest](ctx, a, "manifest.show", in, nil, nil)
+// Manifest says what the manifest of a release on the host is, ErrNotFound without
+// one. The whole of it travels in packs alone.
+func (a *Agent) Manifest(ctx context.Context, in ManifestIn) (Head, error) {
+	return call[Head](ctx, a, "manifest.show", in, nil, nil)
 }
 
 // PackIn names files of a built release.
@@ -111,7 +122,7 @@ type PackIn struct {
 	// Digest is the digest of the manifest that Indexes refer to. Another manifest
 	// in Root gives ErrPayload.
 	Digest string `json:"digest"`
-	// Indexes are places in the manifest's Files, rising.
+	// Indexes are places in the manifest's Files, rising; none for the manifest alone.
 	Indexes []int `json:"indexes"`
 }
 
@@ -121,9 +132,9 @@ type PackOut struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// Pack streams the files named into w as PlacePut reads them: a tar stream,
-// compressed with zstd, each entry named by its index. An error after the first
-// byte leaves w with a part that PlacePut will refuse.
+// Pack streams the manifest and the files named into w as PlaceWant and PlacePut
+// read them. An error after the first byte leaves w with a part that they will
+// refuse.
 func (a *Agent) Pack(ctx context.Context, in PackIn, w io.Writer, say func(string)) (PackOut, error) {
 	var out PackOut
 	err := a.Stream(ctx, "pack", in, w, &out, say)

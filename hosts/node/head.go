@@ -2,8 +2,6 @@ package node
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -20,7 +18,6 @@ func readHead(root string) (Manifest, string, error) {
 	if err != nil {
 		return Manifest{}, "", err
 	}
-	b = bytes.TrimSuffix(b, []byte("\n"))
 	// Files is the last field. Inside a string its quotes would be escaped.
 	head, _, ok := bytes.Cut(b, []byte(`,"files":`))
 	if !ok {
@@ -30,6 +27,5 @@ func readHead(root string) (Manifest, string, error) {
 	if err := json.Unmarshal(append(bytes.Clone(head), '}'), &m); err != nil {
 		return Manifest{}, "", fmt.Errorf("cannot read %s: %w", file, err)
 	}
-	sum := sha256.Sum256(b)
-	return m, hex.EncodeToString(sum[:]), nil
+	return m, digestOf(b), nil
 }

@@ -14,23 +14,20 @@ func TestTheHeadOfAManifestHasTheDigestOfTheWhole(t *testing.T) {
 		Format: ManifestFormat, Release: "v4.5.1", Commit: "abc", Ruby: `3.4,"files":[`, Built: time.Date(2026, 11, 23, 1, 2, 3, 4, time.FixedZone("", 3600)),
 		Files: []Entry{{Path: "a", Mode: 0o644, Size: 1, SHA256: strings.Repeat("0", 64)}, {Path: `b,"files":x`, Link: "a"}},
 	}
-	if err := m.Write(root); err != nil {
-		t.Fatal(err)
-	}
-	want, err := m.Digest()
+	want, err := m.Write(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	head, digest, err := readHead(root)
-	if err != nil || digest != want || head.Commit != "abc" || head.Ruby != m.Ruby || head.Files != nil {
-		t.Errorf("%q instead of %q, %+v, %v", digest, want, head, err)
+	if err != nil || digest != want.Digest || head.Commit != "abc" || head.Ruby != m.Ruby || head.Files != nil {
+		t.Errorf("%q instead of %q, %+v, %v", digest, want.Digest, head, err)
 	}
 }
 
 func TestADamagedManifestHasAnotherDigestOrNone(t *testing.T) {
 	root := t.TempDir()
 	m := Manifest{Format: ManifestFormat, Release: "v4.5.1", Files: []Entry{{Path: "a", Link: "b"}}}
-	if err := m.Write(root); err != nil {
+	if _, err := m.Write(root); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(filepath.Join(root, manifestFile))

@@ -67,67 +67,91 @@ func liveRelease(homeDir string) (string, error) {
 	return filepath.Base(target), nil
 }
 
-// findLocal looks for a release's contents in the releases of this host and
-// returns where each content (by SHA-256) was found. No manifest is trusted:
-// every file was hashed just now. Where a release has a manifest, the candidates
-// are the files that it gives that hash; else the file of the same path and size.
-func findLocal(ctx context.Context, homeDir string, want Manifest) (map[string]string, error) {
-	releases, err := localReleases(homeDir)
+// local looks for contents in the releases of this host.
+type local struct {
+	// home as in WantIn.
+	home string
+	// trust believes the manifest of a release as to a file that is there and has its
+	// size. It is for an answer that is verified later; otherwise every file is hashed.
+	trust bool
+	// without are contents, by hash, that need not be looked for.
+	without map[string]bool
+}
+
+// candidate is a file that may have a content.
+type candidate struct {
+	path string
+	// told: a manifest says that it has it.
+	told bool
+}
+
+// find returns where each content of a release (by SHA-256) lies. Where a release on
+// this host has a manifest, the candidates are the files that it gives that hash; else
+// the file of the same path and size.
+func (l local) find(ctx context.Context, want Manifest) (map[string]string, error) {
+	releases, err := localReleases(l.home)
 	if err != nil {
 		return nil, err
 	}
-	type content struct {
-		entry      Entry
-		candidates []string
-	}
 	byHash := make(map[string]int, len(want.Files))
-	var contents []content
-	for _, e := range want.Files {
-		if _, seen := byHash[e.SHA256]; e.Regular() && !seen {
-			byHash[e.SHA256] = len(contents)
-			contents = append(contents, content{entry: e})
+	var entries []Entry
+	for i := range contents(want.Files) {
+		if e := want.Files[i]; !l.without[e.SHA256] {
+			byHash[e.SHA256] = len(entries)
+			entries = append(entries, e)
 		}
 	}
+	candidates := make([][]candidate, len(entries))
 	for _, r := range releases {
-		m, err := ReadManifest(r.dir)
+		m, _, err := ReadManifest(r.dir)
 		if err != nil {
 			// Placed by hand, or damaged: its files can still serve, by path.
-			for i := range contents {
-				c := &contents[i]
-				p := filepath.Join(r.dir, c.entry.Path)
-				if fi, err := os.Lstat(p); err == nil && fi.Mode().IsRegular() && fi.Size() == c.entry.Size {
-					c.candidates = append(c.candidates, p)
-				}
+			for i, e := range entries {
+				candidates[i] = append(candidates[i], candidate{path: filepath.Join(r.dir, e.Path)})
 			}
 			continue
 		}
+		changes := changing(r.dir)
 		for _, e := range m.Files {
-			// What a running release writes to may change after it was hashed.
-			if i, ok := byHash[e.SHA256]; ok && e.Regular() && !below(e.Path, []string{"tmp"}) {
-				contents[i].candidates = append(contents[i].candidates, filepath.Join(r.dir, e.Path))
+			if i, ok := byHash[e.SHA256]; ok && e.Regular() && !changes(e.Path) {
+				candidates[i] = append(candidates[i], candidate{path: filepath.Join(r.dir, e.Path), told: true})
 			}
 		}
 	}
-	found := make(map[string]string, len(contents))
+	found := make(map[string]string, len(entries))
 	var mu sync.Mutex
-	err = each(ctx, len(contents), func(i int, buf []byte) error {
-		c := contents[i]
-		for _, p := range c.candidates {
-			fi, err := os.Lstat(p)
-			if err != nil || !fi.Mode().IsRegular() || fi.Size() != c.entry.Size {
+	err = each(ctx, len(entries), func(i int, buf []byte) error {
+		e := entries[i]
+		for _, c := range candidates[i] {
+			fi, err := os.Lstat(c.path)
+			if err != nil || !fi.Mode().IsRegular() || fi.Size() != e.Size {
 				continue
 			}
-			// A candidate that cannot be read is none; the content is then sent.
-			if sum, _, err := hashFile(p, buf); err == nil && sum == c.entry.SHA256 {
-				mu.Lock()
-				found[sum] = p
-				mu.Unlock()
-				return nil
+			if !l.trust || !c.told {
+				// A candidate that cannot be read is none; the content is then sent.
+				if sum, _, err := hashFile(c.path, buf); err != nil || sum != e.SHA256 {
+					continue
+				}
 			}
+			mu.Lock()
+			found[e.SHA256] = c.path
+			mu.Unlock()
+			return nil
 		}
 		return nil
 	})
 	return found, err
+}
+
+// changing tells which files of a release a running one may change after they were
+// hashed: what it writes to, and what is not its own but shared. A record of that which
+// cannot be read is as good as none: a release then writes to tmp alone.
+func changing(dir string) func(string) bool {
+	var p placedRecord
+	if err := readJSON(filepath.Join(dir, placedFile), &p); err != nil {
+		p = placedRecord{Writable: []string{"tmp"}}
+	}
+	return p.differs()
 }
 
 // worksIn finds a process whose working directory lies in dir: its pid and name,

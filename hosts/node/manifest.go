@@ -1,11 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -64,25 +67,78 @@ type Difference struct {
 
 func (d Difference) String() string { return d.Path + ": " + d.What }
 
-// Digest is the SHA-256 of the manifest's canonical JSON, in hex. It names the
-// built release: equal digests mean equal files.
-func (m Manifest) Digest() (string, error) {
+// Head says what a manifest is, without its files.
+type Head struct {
+	// Release, Commit and Tree as in Manifest.
+	Release string `json:"release"`
+	Commit  string `json:"commit"`
+	Tree    string `json:"tree"`
+	// Digest names the built release: equal digests mean equal files. It is the
+	// SHA-256, in hex, of the manifest's file as Write wrote it, without the line's end.
+	Digest string `json:"digest"`
+	// Files counts the entries; Bytes is the size of all files.
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+func (m Manifest) head(digest string) Head {
+	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Digest: digest, Files: len(m.Files)}
+	for _, e := range m.Files {
+		h.Bytes += e.Size
+	}
+	return h
+}
+
+// ReadManifest reads the manifest of the release in root.
+func ReadManifest(root string) (Manifest, Head, error) {
+	m, b, err := readManifest(root)
+	if err != nil {
+		return m, Head{}, err
+	}
+	return m, m.head(digestOf(b)), nil
+}
+
+// readManifest gives the file's bytes too.
+func readManifest(root string) (Manifest, []byte, error) {
+	path := filepath.Join(root, manifestFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Manifest{}, nil, err
+	}
+	m, err := decodeManifest(b)
+	if err != nil {
+		err = fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	return m, b, err
+}
+
+func decodeManifest(b []byte) (Manifest, error) {
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, err
+	}
+	return m, m.Check()
+}
+
+// digestOf is the digest of a manifest's file. The bytes are hashed as they are, so
+// that whoever passes them on needs not encode them again.
+func digestOf(file []byte) string {
+	sum := sha256.Sum256(bytes.TrimSuffix(file, []byte{'\n'}))
+	return hex.EncodeToString(sum[:])
+}
+
+// Write writes the manifest into the release in root.
+func (m Manifest) Write(root string) (Head, error) {
+	if err := m.Check(); err != nil {
+		return Head{}, err
+	}
 	m.Built = m.Built.UTC()
 	b, err := json.Marshal(m)
 	if err != nil {
-		return "", fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)
+		return Head{}, fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:]), nil
-}
-
-// Bytes is the size of all files.
-func (m Manifest) Bytes() int64 {
-	var n int64
-	for _, e := range m.Files {
-		n += e.Size
-	}
-	return n
+	b = append(b, '\n')
+	return m.head(digestOf(b)), writeFile(filepath.Join(root, manifestFile), b, 0o644)
 }
 
 // Check refuses a manifest that could not be placed safely: another format, a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -13,15 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (m Machine) manifestShow(_ context.Context, in ManifestIn, _ io.Reader, _ func(string)) (Manifest, error) {
+func (m Machine) manifestShow(_ context.Context, in ManifestIn, _ io.Reader, _ func(string)) (Head, error) {
 	root := in.Release
 	if !filepath.IsAbs(root) {
 		if err := checkRelease(root); err != nil {
-			return Manifest{}, err
+			return Head{}, err
 		}
 		root = releaseDir(in.Home, in.Release)
 	}
-	return ReadManifest(root)
+	_, head, err := ReadManifest(root)
+	return head, err
 }
 
 func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ func(string)) (VerifyOut, error) {
@@ -29,11 +31,7 @@ func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ fu
 		return VerifyOut{}, err
 	}
 	root := releaseDir(in.Home, in.Release)
-	man, err := ReadManifest(root)
-	if err != nil {
-		return VerifyOut{}, err
-	}
-	digest, err := man.Digest()
+	man, head, err := ReadManifest(root)
 	if err != nil {
 		return VerifyOut{}, err
 	}
@@ -41,7 +39,7 @@ func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ fu
 	if err != nil {
 		return VerifyOut{}, err
 	}
-	out := VerifyOut{Digest: digest, Files: len(man.Files), Differences: diffs}
+	out := VerifyOut{Digest: head.Digest, Files: len(man.Files), Differences: diffs}
 	if len(diffs) > 100 {
 		out.Differences, out.More = diffs[:100], len(diffs)-100
 	}
@@ -50,11 +48,7 @@ func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ fu
 
 // placed tells whether a release is on this host complete and unharmed, as the
 // manifest says.
-func placed(ctx context.Context, dir string, want Manifest) (bool, error) {
-	digest, err := want.Digest()
-	if err != nil {
-		return false, err
-	}
+func placed(ctx context.Context, dir string, want Manifest, digest string) (bool, error) {
 	var p placedRecord
 	if err := readJSON(filepath.Join(dir, placedFile), &p); errors.Is(err, fs.ErrNotExist) || err == nil && p.Digest != digest {
 		return false, nil
@@ -65,74 +59,94 @@ func placed(ctx context.Context, dir string, want Manifest) (bool, error) {
 	return err == nil && len(diffs) == 0, err
 }
 
-func (m Machine) placeWant(ctx context.Context, in WantIn, _ io.Reader, say func(string)) (WantOut, error) {
-	if err := in.Manifest.Check(); err != nil {
+func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, say func(string)) (WantOut, error) {
+	pack, err := openPack(payload, in.Release, in.Digest)
+	if err != nil {
 		return WantOut{}, err
 	}
+	defer pack.close()
 	disk, err := diskOf(releasesDir(in.Home))
 	if err != nil {
 		return WantOut{}, err
 	}
 	out := WantOut{Indexes: []int{}, Free: disk.Free}
-	if out.Placed, err = placed(ctx, releaseDir(in.Home, in.Manifest.Release), in.Manifest); err != nil || out.Placed {
+	if out.Placed, err = placed(ctx, releaseDir(in.Home, in.Release), pack.manifest, in.Digest); err != nil || out.Placed {
 		return out, err
 	}
-	found, err := findLocal(ctx, in.Home, in.Manifest)
+	local := local{home: in.Home, trust: true}
+	found, err := local.find(ctx, pack.manifest)
 	if err != nil {
 		return out, err
 	}
-	asked := make(map[string]bool)
-	for i, e := range in.Manifest.Files {
-		if !e.Regular() || asked[e.SHA256] {
-			continue
-		}
-		asked[e.SHA256] = true
-		if _, ok := found[e.SHA256]; ok {
-			out.Local += e.Size
+	files := pack.manifest.Files
+	for i := range contents(files) {
+		if _, ok := found[files[i].SHA256]; ok {
+			out.Local += files[i].Size
 			continue
 		}
 		out.Indexes = append(out.Indexes, i)
-		out.Bytes += e.Size
+		out.Bytes += files[i].Size
 	}
-	say(fmt.Sprintf("%d of %d files to send", len(out.Indexes), len(in.Manifest.Files)))
+	say(fmt.Sprintf("%d of %d files to send", len(out.Indexes), len(files)))
 	return out, nil
+}
+
+// contents gives, rising, the places of the files that have a content first.
+func contents(files []Entry) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		seen := make(map[string]bool, len(files))
+		for i, e := range files {
+			if !e.Regular() || seen[e.SHA256] {
+				continue
+			}
+			seen[e.SHA256] = true
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say func(string)) (PutOut, error) {
 	if err := in.check(); err != nil {
 		return PutOut{}, err
 	}
+	pack, err := openPack(payload, in.Release, in.Digest)
+	if err != nil {
+		return PutOut{}, err
+	}
+	defer pack.close()
 	// Two calls for one host can meet when a caller repeats after a cut link.
 	lock, err := flock(ctx, m.state("place.lock"), syscall.LOCK_EX, fenceWait)
 	if err != nil {
-		return PutOut{}, fmt.Errorf("cannot place %s: %w", in.Manifest.Release, err)
+		return PutOut{}, fmt.Errorf("cannot place %s: %w", in.Release, err)
 	}
 	defer lock.Close()
-	final := releaseDir(in.Home, in.Manifest.Release)
+	final := releaseDir(in.Home, in.Release)
 	out := PutOut{Path: final}
-	if out.Placed, err = placed(ctx, final, in.Manifest); err != nil || out.Placed {
+	if out.Placed, err = placed(ctx, final, pack.manifest, in.Digest); err != nil || out.Placed {
 		return out, err
 	}
-	if err := m.free(in.Home, in.Manifest.Release, "replace"); err != nil {
+	if err := m.free(in.Home, in.Release, "replace"); err != nil {
 		return out, err
 	}
-	temp := filepath.Join(releasesDir(in.Home), tempPrefix+"placing-"+in.Manifest.Release)
+	temp := filepath.Join(releasesDir(in.Home), tempPrefix+"placing-"+in.Release)
 	err = os.RemoveAll(temp)
 	if err == nil {
-		p := &placing{PutIn: in, root: temp, out: &out, run: RequestOf(ctx).Run}
-		err = p.build(ctx, payload, say)
+		p := &placing{PutIn: in, pack: pack, files: pack.manifest.Files, root: temp, out: &out, run: RequestOf(ctx).Run}
+		err = p.build(ctx, say)
 	}
 	if err == nil {
 		err = install(temp, final)
 	}
 	if err != nil {
-		return out, errors.Join(fmt.Errorf("cannot place %s: %w", in.Manifest.Release, err), os.RemoveAll(temp))
+		return out, errors.Join(fmt.Errorf("cannot place %s: %w", in.Release, err), os.RemoveAll(temp))
 	}
 	return out, nil
 }
 
 func (in *PutIn) check() error {
-	if err := in.Manifest.Check(); err != nil {
+	if err := checkRelease(in.Release); err != nil {
 		return err
 	}
 	if in.Writable == nil {

@@ -1,16 +1,21 @@
 package node_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/node"
@@ -49,7 +54,7 @@ func build(t *testing.T, release string, files map[string]string) (string, node.
 		t.Fatal(err)
 	}
 	m := node.Manifest{Format: node.ManifestFormat, Release: release, Commit: "c" + release, Files: entries}
-	if err := m.Write(root); err != nil {
+	if _, err := m.Write(root); err != nil {
 		t.Fatal(err)
 	}
 	return root, m
@@ -67,41 +72,70 @@ var v2 = map[string]string{
 	".refit/bin/ruby": "wrapper",
 }
 
-// place does what a stage does: want, pack, put.
-func place(t *testing.T, a *node.Agent, home, root string, m node.Manifest) (node.WantOut, node.PutOut, error) {
+// place does what a stage does: want, pack, put, and again with what put lacks.
+func place(t *testing.T, a *node.Agent, home, root string) (node.WantOut, node.PutOut, error) {
 	t.Helper()
-	want, err := a.PlaceWant(t.Context(), node.WantIn{Home: home, Manifest: m}, nil)
+	want, err := a.PlaceWant(t.Context(), wantIn(t, home, root), pack(t, a, root), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pack bytes.Buffer
-	if _, err := a.Pack(t.Context(), packIn(t, root, m, want.Indexes), &pack, nil); err != nil {
-		t.Fatal(err)
+	out, err := a.PlacePut(t.Context(), putIn(t, home, root), pack(t, a, root, want.Indexes...), nil)
+	if len(out.Lacking) > 0 {
+		all := append(slices.Clone(want.Indexes), out.Lacking...)
+		slices.Sort(all)
+		out, err = a.PlacePut(t.Context(), putIn(t, home, root), pack(t, a, root, all...), nil)
 	}
-	out, err := a.PlacePut(t.Context(), putIn(home, m), &pack, nil)
 	return want, out, err
 }
 
-func packIn(t *testing.T, root string, m node.Manifest, indexes []int) node.PackIn {
+func pack(t *testing.T, a *node.Agent, root string, indexes ...int) *bytes.Buffer {
 	t.Helper()
-	digest, err := m.Digest()
+	var pack bytes.Buffer
+	if _, err := a.Pack(t.Context(), node.PackIn{Root: root, Digest: headOf(t, root).Digest, Indexes: indexes}, &pack, nil); err != nil {
+		t.Fatal(err)
+	}
+	return &pack
+}
+
+func headOf(t *testing.T, root string) node.Head {
+	t.Helper()
+	_, head, err := node.ReadManifest(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return node.PackIn{Root: root, Digest: digest, Indexes: indexes}
+	return head
 }
 
-func putIn(home string, m node.Manifest) node.PutIn {
-	return node.PutIn{Home: home, Manifest: m, Links: map[string]string{"log": "/var/log/shared", ".env.production": filepath.Join(home, ".env.production")}}
+func wantIn(t *testing.T, home, root string) node.WantIn {
+	t.Helper()
+	h := headOf(t, root)
+	return node.WantIn{Home: home, Release: h.Release, Digest: h.Digest}
+}
+
+func putIn(t *testing.T, home, root string) node.PutIn {
+	t.Helper()
+	h := headOf(t, root)
+	return node.PutIn{Home: home, Release: h.Release, Digest: h.Digest, Links: map[string]string{"log": "/var/log/shared", ".env.production": filepath.Join(home, ".env.production")}}
+}
+
+// regular are the places of the files in a manifest.
+func regular(m node.Manifest) []int {
+	var indexes []int
+	for i, e := range m.Files {
+		if e.Regular() {
+			indexes = append(indexes, i)
+		}
+	}
+	return indexes
 }
 
 func TestAPlacedReleaseIsTheBuiltOneAndTheNextSendsOnlyWhatIsNew(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
-	root1, m1 := build(t, "v1.0.0", v1)
+	root1, _ := build(t, "v1.0.0", v1)
 	root2, m2 := build(t, "v2.0.0", v2)
 
-	want, out, err := place(t, a, home, root1, m1)
+	want, out, err := place(t, a, home, root1)
 	if err != nil || out.Placed || out.Path != filepath.Join(home, "releases/v1.0.0") {
 		t.Fatalf("got %+v, %v", out, err)
 	}
@@ -116,7 +150,7 @@ func TestAPlacedReleaseIsTheBuiltOneAndTheNextSendsOnlyWhatIsNew(t *testing.T) {
 		t.Errorf("log is %q, %v", link, err)
 	}
 
-	want, out, err = place(t, a, home, root2, m2)
+	want, out, err = place(t, a, home, root2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +165,7 @@ func TestAPlacedReleaseIsTheBuiltOneAndTheNextSendsOnlyWhatIsNew(t *testing.T) {
 		t.Errorf("unchanged files are not linked: %+v", out)
 	}
 
-	_, out, err = place(t, a, home, root2, m2)
+	_, out, err = place(t, a, home, root2)
 	if err != nil || !out.Placed {
 		t.Errorf("placing again: %+v, %v", out, err)
 	}
@@ -156,11 +190,11 @@ func nlink(t *testing.T, path string) uint64 {
 	return uint64(fi.Sys().(*syscall.Stat_t).Nlink) //nolint:unconvert // its type differs by architecture
 }
 
-func TestAHarmedFileOfAnotherReleaseIsNotUsed(t *testing.T) {
+func TestAHarmedFileOfAnotherReleaseIsToldAndThenNotUsed(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
-	root1, m1 := build(t, "v1.0.0", v1)
-	if _, _, err := place(t, a, home, root1, m1); err != nil {
+	root1, _ := build(t, "v1.0.0", v1)
+	if _, _, err := place(t, a, home, root1); err != nil {
 		t.Fatal(err)
 	}
 	harmed := filepath.Join(home, "releases/v1.0.0/bin/rails")
@@ -168,7 +202,18 @@ func TestAHarmedFileOfAnotherReleaseIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	root2, m2 := build(t, "v2.0.0", v2)
-	if _, _, err := place(t, a, home, root2, m2); err != nil {
+	want, err := a.PlaceWant(t.Context(), wantIn(t, home, root2), pack(t, a, root2), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := a.PlacePut(t.Context(), putIn(t, home, root2), pack(t, a, root2, want.Indexes...), nil)
+	if !errors.Is(err, node.ErrPayload) || len(out.Lacking) != 1 || m2.Files[out.Lacking[0]].Path != "bin/rails" || !strings.Contains(err.Error(), "bin/rails") {
+		t.Errorf("put says %+v, %v", out, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(home, "releases")); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if _, _, err := place(t, a, home, root2); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(home, "releases/v2.0.0/bin/rails")); err != nil || string(b) != "#!ruby" {
@@ -179,41 +224,72 @@ func TestAHarmedFileOfAnotherReleaseIsNotUsed(t *testing.T) {
 		t.Errorf("verify found %v, %v", v.Differences, err)
 	}
 	// It is mended by placing it again, since it is not in use.
-	if _, out, err := place(t, a, home, root1, m1); err != nil || out.Placed {
+	if _, out, err := place(t, a, home, root1); err != nil || out.Placed {
 		t.Errorf("placing again: %+v, %v", out, err)
+	}
+}
+
+func TestAReleaseWithoutAManifestIsNotBelievedByTheNamesOfItsFiles(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	tree(t, filepath.Join(home, "releases/v0.9.0"), map[string]string{"bin/rails": "#!ruby", "app/new.rb": "old"})
+	root, m := build(t, "v2.0.0", v2)
+	want, err := a.PlaceWant(t.Context(), wantIn(t, home, root), pack(t, a, root), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]bool{}
+	for _, i := range want.Indexes {
+		asked[m.Files[i].Path] = true
+	}
+	if !asked["app/new.rb"] || asked["bin/rails"] {
+		t.Errorf("asked for %v: wanted app/new.rb, whose content differs, and not bin/rails", asked)
+	}
+	if _, out, err := place(t, a, home, root); err != nil || out.Linked+out.Copied == 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestWhatAReleaseWritesToIsNoSourceOfFiles(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root1, _ := build(t, "v1.0.0", map[string]string{"app/a.rb": "a", "var/b": "bb"})
+	in := putIn(t, home, root1)
+	in.Writable = []string{"tmp", "var"}
+	if _, err := a.PlacePut(t.Context(), in, pack(t, a, root1, 1, 3), nil); err != nil {
+		t.Fatal(err)
+	}
+	root2, m2 := build(t, "v2.0.0", map[string]string{"app/a.rb": "a", "app/b": "bb"})
+	want, err := a.PlaceWant(t.Context(), wantIn(t, home, root2), pack(t, a, root2), nil)
+	if err != nil || len(want.Indexes) != 1 || m2.Files[want.Indexes[0]].Path != "app/b" {
+		t.Errorf("got %+v, %v; wanted app/b alone", want, err)
 	}
 }
 
 func TestAPackThatIsCutOrDamagedLeavesNothing(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	root, m := build(t, "v1.0.0", v1)
-	var whole bytes.Buffer
-	var indexes []int
-	for i, e := range m.Files {
-		if e.Regular() {
-			indexes = append(indexes, i)
-		}
-	}
-	if _, err := a.Pack(t.Context(), packIn(t, root, m, indexes), &whole, nil); err != nil {
-		t.Fatal(err)
-	}
-	var few bytes.Buffer
-	if _, err := a.Pack(t.Context(), packIn(t, root, m, indexes[1:]), &few, nil); err != nil {
-		t.Fatal(err)
-	}
+	indexes := regular(m)
+	whole := pack(t, a, root, indexes...).Bytes()
+	other, _ := build(t, "v2.0.0", v2)
 	for name, pack := range map[string][]byte{
-		"cut":             whole.Bytes()[:whole.Len()/2],
-		"empty":           nil,
-		"lacking a file":  few.Bytes(),
-		"no pack at all":  []byte("hello"),
-		"damaged content": flipped(whole.Bytes()),
+		"cut":                 whole[:len(whole)/2],
+		"empty":               nil,
+		"lacking a file":      pack(t, a, root, indexes[1:]...).Bytes(),
+		"the manifest alone":  pack(t, a, root).Bytes(),
+		"no pack at all":      []byte("hello"),
+		"damaged content":     flipped(whole),
+		"of another release":  pack(t, a, other).Bytes(),
+		"without a manifest":  tarred(t, "0", "a"),
+		"a cut manifest":      tarred(t, "manifest.json", `{"format":1,"rel`),
+		"an endless manifest": tarred(t, "manifest.json", ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := t.TempDir()
 			if err := os.Mkdir(filepath.Join(home, "releases"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			_, err := a.PlacePut(t.Context(), putIn(home, m), bytes.NewReader(pack), nil)
+			_, err := a.PlacePut(t.Context(), putIn(t, home, root), bytes.NewReader(pack), nil)
 			if !errors.Is(err, node.ErrPayload) {
 				t.Errorf("got %v, want ErrPayload", err)
 			}
@@ -222,6 +298,84 @@ func TestAPackThatIsCutOrDamagedLeavesNothing(t *testing.T) {
 				t.Errorf("left %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// tarred is one entry, compressed. Without content it says that it has 200 GB.
+func tarred(t *testing.T, name, content string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	h := &tar.Header{Name: name, Size: int64(len(content)), Mode: 0o644}
+	if content == "" {
+		h.Size = 200 << 30
+	}
+	err = w.WriteHeader(h)
+	if err == nil {
+		_, err = w.Write([]byte(content))
+	}
+	if err := errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestAManifestOtherThanTheOneNamedIsRefusedBeforeAnythingIsLookedAt(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root, _ := build(t, "v1.0.0", v1)
+	other, _ := build(t, "v2.0.0", v2)
+	digest := wantIn(t, home, root)
+	digest.Digest = headOf(t, other).Digest
+	release := wantIn(t, home, root)
+	release.Release = "v1.0.1"
+	for name, in := range map[string]node.WantIn{"another digest": digest, "another release": release} {
+		if _, err := a.PlaceWant(t.Context(), in, pack(t, a, root), nil); !errors.Is(err, node.ErrPayload) {
+			t.Errorf("%s: got %v, want ErrPayload", name, err)
+		}
+	}
+	if _, err := a.PlaceWant(t.Context(), wantIn(t, home, root), nil, nil); !errors.Is(err, node.ErrPayload) {
+		t.Errorf("no pack: got %v, want ErrPayload", err)
+	}
+}
+
+func TestAManifestOfTheRightDigestThatCouldNotBePlacedSafelyIsRefused(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	const evil = `{"format":1,"release":"v1.0.0","files":[{"path":"../../etc/cron.d/x","dir":true}]}`
+	sum := sha256.Sum256([]byte(evil))
+	digest := hex.EncodeToString(sum[:])
+	if _, err := a.PlaceWant(t.Context(), node.WantIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(tarred(t, "manifest.json", evil)), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
+		t.Errorf("want: got %v", err)
+	}
+	if _, err := a.PlacePut(t.Context(), node.PutIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(tarred(t, "manifest.json", evil)), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
+		t.Errorf("put: got %v", err)
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestTheManifestArrivesByteByByteAsTheBuilderWroteIt(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root, _ := build(t, "v1.0.0", v1)
+	_, out, err := place(t, a, home, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err1 := os.ReadFile(filepath.Join(root, ".refit/manifest.json"))
+	arrived, err2 := os.ReadFile(filepath.Join(out.Path, ".refit/manifest.json"))
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(built, arrived) {
+		t.Errorf("another manifest arrived: %v", err)
+	}
+	shown, err := a.Manifest(t.Context(), node.ManifestIn{Home: home, Release: "v1.0.0"})
+	if diff := cmp.Diff(headOf(t, root), shown); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
 	}
 }
 
@@ -234,9 +388,9 @@ func flipped(b []byte) []byte {
 func TestAReleaseBuiltAgainIsNotPackedUnderItsOldManifest(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	root, m := build(t, "v1.0.0", v1)
-	in := packIn(t, root, m, []int{0})
+	in := node.PackIn{Root: root, Digest: headOf(t, root).Digest, Indexes: []int{0}}
 	m.Commit = "another"
-	if err := m.Write(root); err != nil {
+	if _, err := m.Write(root); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Pack(t.Context(), in, &bytes.Buffer{}, nil); !errors.Is(err, node.ErrPayload) {
@@ -248,17 +402,17 @@ func TestTheLiveReleaseIsNotReplaced(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
 	root1, m1 := build(t, "v1.0.0", v1)
-	if _, _, err := place(t, a, home, root1, m1); err != nil {
+	if _, _, err := place(t, a, home, root1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Switch(t.Context(), node.SwitchIn{Home: home, Release: "v1.0.0"}); err != nil {
 		t.Fatal(err)
 	}
 	m1.Commit = "another"
-	if err := m1.Write(root1); err != nil {
+	if _, err := m1.Write(root1); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := place(t, a, home, root1, m1); !errors.Is(err, node.ErrInUse) {
+	if _, _, err := place(t, a, home, root1); !errors.Is(err, node.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}
 }
@@ -278,11 +432,11 @@ func TestAFullDiskIsToldAndLeavesNoHalfRelease(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	root, m := build(t, "v1.0.0", map[string]string{"big": strings.Repeat("0123456789abcdef", 16<<10)})
+	root, _ := build(t, "v1.0.0", map[string]string{"big": strings.Repeat("0123456789abcdef", 16<<10)})
 	if err := os.Mkdir(filepath.Join(home, "releases"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := place(t, a, home, root, m); !errors.Is(err, node.ErrNoSpace) {
+	if _, _, err := place(t, a, home, root); !errors.Is(err, node.ErrNoSpace) {
 		t.Errorf("got %v, want ErrNoSpace", err)
 	}
 	if left, err := os.ReadDir(filepath.Join(home, "releases")); err != nil || len(left) > 0 {
@@ -310,16 +464,16 @@ func TestAManifestThatLeavesItsReleaseIsRefused(t *testing.T) {
 func TestAPlacementThatIsEndedLeavesNothingAndCanBeRepeated(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
-	root, m := build(t, "v1.0.0", v1)
+	root, _ := build(t, "v1.0.0", v1)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := a.PlacePut(ctx, putIn(home, m), readerFunc(func([]byte) (int, error) {
+	_, err := a.PlacePut(ctx, putIn(t, home, root), readerFunc(func([]byte) (int, error) {
 		cancel()
 		return 0, context.Canceled
 	}), nil)
 	if err == nil {
 		t.Fatal("an ended placement succeeded")
 	}
-	if _, _, err := place(t, a, home, root, m); err != nil {
+	if _, _, err := place(t, a, home, root); err != nil {
 		t.Errorf("repeated: %v", err)
 	}
 }

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"archive/tar"
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,47 +12,55 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // placing is one release being built under a temporary name.
 type placing struct {
 	PutIn
-	root string
-	run  string
-	out  *PutOut
+	pack  *packReader
+	files []Entry // of the manifest
+	root  string
+	run   string
+	out   *PutOut
 }
 
-func (p *placing) build(ctx context.Context, payload io.Reader, say func(string)) error {
-	files := p.Manifest.Files
+func (p *placing) build(ctx context.Context, say func(string)) error {
 	skip := placedRecord{Links: p.Links}.differs()
+	coming, err := p.pack.contents()
+	if err != nil {
+		return err
+	}
+	local := local{home: p.Home, without: coming}
+	found, err := local.find(ctx, p.pack.manifest)
+	if err != nil {
+		return err
+	}
+	if err := p.lacks(found, coming, skip); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Join(p.root, metaDir), 0o755); err != nil {
 		return err
 	}
-	for _, e := range files {
+	for _, e := range p.files {
 		if e.Dir && !skip(e.Path) {
 			if err := os.MkdirAll(filepath.Join(p.root, e.Path), 0o755); err != nil {
 				return err
 			}
 		}
 	}
-	found, err := findLocal(ctx, p.Home, p.Manifest)
-	if err != nil {
-		return err
-	}
-	if err := p.unpack(ctx, payload, found, skip); err != nil {
+	if err := p.unpack(ctx, found, skip); err != nil {
 		return err
 	}
 	say(fmt.Sprintf("%d files arrived", p.out.Sent))
 	if err := p.fill(ctx, found, skip); err != nil {
 		return err
 	}
-	for _, e := range files {
+	for _, e := range p.files {
 		if e.Link != "" && !skip(e.Path) {
 			if err := os.Symlink(e.Link, filepath.Join(p.root, e.Path)); err != nil {
 				return err
@@ -64,47 +70,54 @@ func (p *placing) build(ctx context.Context, payload io.Reader, say func(string)
 	return p.finish(skip)
 }
 
+// lacks refuses a pack without a content that no release on this host has either,
+// before anything of it is read, so that the caller can send it with the next.
+func (p *placing) lacks(found map[string]string, coming map[string]bool, skip func(string) bool) error {
+	needed := make(map[string]bool, len(p.files))
+	for _, e := range p.files {
+		if e.Regular() && found[e.SHA256] == "" && !coming[e.SHA256] && !skip(e.Path) {
+			needed[e.SHA256] = true
+		}
+	}
+	for i := range contents(p.files) {
+		if needed[p.files[i].SHA256] {
+			p.out.Lacking = append(p.out.Lacking, i)
+		}
+	}
+	switch n := len(p.out.Lacking); n {
+	case 0:
+		return nil
+	case 1:
+		return Failf(CodePayload, "the pack lacks %s, and no release on this host has it unharmed", p.files[p.out.Lacking[0]].Path)
+	default:
+		return Failf(CodePayload, "the pack lacks %s and %d other files, and no release on this host has them unharmed", p.files[p.out.Lacking[0]].Path, n-1)
+	}
+}
+
 // unpack takes the files of the pack, verifies each, and adds them to found. It
 // reads no further than the pack's end.
-func (p *placing) unpack(ctx context.Context, payload io.Reader, found map[string]string, skip func(string) bool) error {
-	need := false
-	for _, e := range p.Manifest.Files {
-		need = need || e.Regular() && found[e.SHA256] == ""
-	}
-	if !need {
-		return nil
-	}
-	z, err := zstd.NewReader(payload, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(32<<20))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	t := tar.NewReader(bufio.NewReaderSize(z, 256<<10))
+func (p *placing) unpack(ctx context.Context, found map[string]string, skip func(string) bool) error {
 	buf := make([]byte, 128<<10)
-	for ctx.Err() == nil {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
+	for _, i := range p.pack.indexes {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
+		r, modified, err := p.pack.next(i)
 		if err != nil {
-			return Failf(CodePayload, "the pack broke off after %d files: %v", p.out.Sent, err)
+			return err
 		}
-		i, err := strconv.Atoi(h.Name)
-		if err != nil || i < 0 || i >= len(p.Manifest.Files) || !p.Manifest.Files[i].Regular() {
-			return Failf(CodePayload, "the pack holds %q, which the manifest has no file for", h.Name)
-		}
-		e := p.Manifest.Files[i]
+		e := p.files[i]
 		dst := filepath.Join(p.root, e.Path)
 		if skip(e.Path) {
-			dst = filepath.Join(p.root, metaDir, tempPrefix+h.Name) // of use only for its content
+			dst = filepath.Join(p.root, metaDir, tempPrefix+itoa(i)) // of use only for its content
 		}
-		if err := writeContent(dst, e, t, h.ModTime, buf); err != nil {
+		if err := writeContent(dst, e, r, modified, buf); err != nil {
 			return err
 		}
 		found[e.SHA256] = dst
 		p.out.Sent++
 	}
-	return context.Cause(ctx)
+	return p.pack.ended()
 }
 
 // writeContent writes a new file from r and verifies what it wrote.
@@ -136,12 +149,7 @@ type onlyWriter struct{ io.Writer }
 // linked only if its owner and mode are right already, and never in a writable
 // directory: what one release writes must not change another.
 func (p *placing) fill(ctx context.Context, found map[string]string, skip func(string) bool) error {
-	files := p.Manifest.Files
-	for _, e := range files {
-		if e.Regular() && found[e.SHA256] == "" && !skip(e.Path) {
-			return Failf(CodePayload, "the pack lacks %s, and no release on this host has it", e.Path)
-		}
-	}
+	files := p.files
 	var linked, copied atomic.Int64
 	err := each(ctx, len(files), func(i int, buf []byte) error {
 		e := files[i]
@@ -201,8 +209,7 @@ func (p *placing) finish(skip func(string) bool) error {
 			return err
 		}
 	}
-	for i := len(p.Manifest.Files) - 1; i >= 0; i-- {
-		e := p.Manifest.Files[i]
+	for _, e := range slices.Backward(p.files) {
 		if e.Dir && !skip(e.Path) {
 			if err := os.Chmod(filepath.Join(p.root, e.Path), fs.FileMode(e.Mode)); err != nil {
 				return err
@@ -217,14 +224,10 @@ func (p *placing) finish(skip func(string) bool) error {
 			return err
 		}
 	}
-	if err := p.Manifest.Write(p.root); err != nil {
+	if err := writeFile(filepath.Join(p.root, manifestFile), p.pack.raw, 0o644); err != nil {
 		return err
 	}
-	digest, err := p.Manifest.Digest()
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(placedRecord{Digest: digest, Run: p.run, Links: p.Links, Writable: p.Writable, Owner: p.Owner})
+	b, err := json.Marshal(placedRecord{Digest: p.Digest, Run: p.run, Links: p.Links, Writable: p.Writable, Owner: p.Owner})
 	if err != nil {
 		return err
 	}

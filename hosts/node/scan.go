@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -148,28 +147,6 @@ func hashFile(path string, buf []byte) (string, int64, error) {
 
 // onlyReader hides a file's WriteTo, which would take a buffer of its own.
 type onlyReader struct{ io.Reader }
-
-// ReadManifest reads the manifest of the release in root.
-func ReadManifest(root string) (Manifest, error) {
-	var m Manifest
-	if err := readJSON(filepath.Join(root, manifestFile), &m); err != nil {
-		return m, err
-	}
-	return m, m.Check()
-}
-
-// Write writes the manifest into the release in root.
-func (m Manifest) Write(root string) error {
-	if err := m.Check(); err != nil {
-		return err
-	}
-	m.Built = m.Built.UTC() // as Digest has it: see readHead
-	b, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)
-	}
-	return writeFile(filepath.Join(root, manifestFile), append(b, '\n'), 0o644)
-}
 
 // Compare hashes the release in root and tells what is not as the manifest says.
 // Of a release placed on a host it leaves out what is meant to differ: writable

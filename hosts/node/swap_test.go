@@ -16,8 +16,8 @@ func TestBridgedAssetsAreAddedBothWaysAndNeverReplaceOrNameAManifest(t *testing.
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
 	for name, files := range map[string]map[string]string{"v1.0.0": v1, "v2.0.0": v2} {
-		root, m := build(t, name, files)
-		if _, _, err := place(t, a, home, root, m); err != nil {
+		root, _ := build(t, name, files)
+		if _, _, err := place(t, a, home, root); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A request's argument longer than packFrom bytes travels compressed: a manifest
-// of 33,000 files is 5 MB as JSON and must also pass a slow link.
+// A request's argument longer than packFrom bytes travels compressed: the list of the
+// files to pack of a first release has 200 kB as JSON and must also pass a slow link.
 const packFrom = 64 << 10
 
 // maxRequest bounds an argument, packed or not, in bytes.
