@@ -82,6 +82,13 @@ func (a *Agent) exchange(ctx context.Context, verb string, in any, payload io.Re
 	if err != nil {
 		return fmt.Errorf("%s: cannot encode the request for %s: %w", a.Host, verb, err)
 	}
+	if payload != nil {
+		// It can be read once, so nothing is tried twice with it: the agent is looked for
+		// before, though it was there at the last call.
+		a.mu.Lock()
+		a.path = ""
+		a.mu.Unlock()
+	}
 	for attempt := 0; ; attempt++ {
 		agent, err := a.Upload(ctx)
 		if err != nil {

@@ -187,11 +187,19 @@ func TestTheAgentIsUploadedOnceUnderItsHashAndOnlyWhenItIsMissing(t *testing.T) 
 		t.Fatalf("agents there: %v, %v", files, err)
 	}
 	// A host restored from a snapshot has lost it.
-	if err := os.Remove(files[0]); err != nil {
-		t.Fatal(err)
+	lose := func() {
+		t.Helper()
+		if err := os.Remove(files[0]); err != nil {
+			t.Fatal(err)
+		}
 	}
+	lose()
 	if _, err := h.FenceShow(t.Context()); err != nil {
 		t.Errorf("after the agent was lost: %v", err)
+	}
+	lose()
+	if _, err := h.PlaceWant(t.Context(), node.WantIn{Home: h.dir}, strings.NewReader("no pack"), nil); !errors.Is(err, node.ErrPayload) {
+		t.Errorf("after the agent was lost, a call with a payload: %v", err)
 	}
 }
 
