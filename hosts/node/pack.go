@@ -68,11 +68,12 @@ func packAll(ctx context.Context, t *tar.Writer, in PackIn, files []Entry, manif
 	if err := packBytes(t, packIndexes, list); err != nil {
 		return out, err
 	}
+	buf := make([]byte, 128<<10)
 	for _, i := range in.Indexes {
 		if err := context.Cause(ctx); err != nil {
 			return out, err
 		}
-		if err := packFile(t, in.Root, i, files[i]); err != nil {
+		if err := packFile(t, in.Root, i, files[i], buf); err != nil {
 			return out, fmt.Errorf("cannot pack %s: %w", files[i].Path, err)
 		}
 		out.Files++
@@ -102,7 +103,7 @@ func packBytes(t *tar.Writer, name string, b []byte) error {
 	return err
 }
 
-func packFile(t *tar.Writer, root string, i int, e Entry) error {
+func packFile(t *tar.Writer, root string, i int, e Entry, buf []byte) error {
 	f, err := os.Open(filepath.Join(root, e.Path))
 	if err != nil {
 		return err
@@ -118,6 +119,6 @@ func packFile(t *tar.Writer, root string, i int, e Entry) error {
 	if err := t.WriteHeader(&tar.Header{Name: strconv.Itoa(i), Size: e.Size, Mode: int64(e.Mode), ModTime: fi.ModTime().Truncate(time.Second), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}); err != nil {
 		return err
 	}
-	_, err = io.Copy(t, f)
+	_, err = io.CopyBuffer(onlyWriter{t}, onlyReader{f}, buf)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -165,8 +166,8 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		st, ok := fi.Sys().(*syscall.Stat_t)
 		// ext4 allows 65,000 links to a file; far below it a copy is as good.
 		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000
-		rel, err := filepath.Rel(p.root, src)
-		fromWritable := err == nil && below(rel, p.Writable)
+		rel, here := strings.CutPrefix(src, p.root+"/")
+		fromWritable := here && below(rel, p.Writable)
 		if same && !below(e.Path, p.Writable) && !fromWritable {
 			if err := os.Link(src, dst); err == nil {
 				linked.Add(1)
