@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -75,7 +74,7 @@ func (b *bench) measure(ctx context.Context, root string, c Case, dir string, ru
 	err = errors.Join(mem.end(), turns.end(), terr, group.End(context.WithoutCancel(ctx)), said.close())
 	run.Began, run.Whole = began.UTC(), ended.Sub(began).Seconds()
 	run.traffic(before, after, idle, run.Whole)
-	run.memory(mem, cmd.ProcessState.SysUsage())
+	run.memory(mem)
 	if werr != nil {
 		return errors.Join(fmt.Errorf("%s: %w: %s", run.Contender, werr, lastLines(dir, "stderr", "stdout")), err)
 	}
@@ -304,14 +303,4 @@ func lastLines(dir string, names ...string) string {
 		}
 	}
 	return "it said nothing"
-}
-
-// maxRSS is the most memory that any one of a program's processes had, by the
-// kernel's own account of those that have ended.
-func maxRSS(usage any) int64 {
-	u, ok := usage.(*syscall.Rusage)
-	if !ok {
-		return 0
-	}
-	return int64(u.Maxrss) << 10
 }

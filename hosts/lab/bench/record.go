@@ -79,8 +79,10 @@ func (r *Run) traffic(before, after map[string]lab.Traffic, idle map[string]floa
 	}
 }
 
-func (r *Run) memory(m *memory, usage any) {
-	r.ControllerPeak = max(m.controller.bytes(), maxRSS(usage))
+// memory takes what was seen. The resource usage of the process that was started tells
+// nothing: until it runs its own program it counts the memory of who started it.
+func (r *Run) memory(m *memory) {
+	r.ControllerPeak = m.controller.bytes()
 	r.HostPeak = map[string]int64{}
 	r.PeakOf = append(r.PeakOf, fmt.Sprint("controller: ", m.controller.at))
 	for host, p := range m.hosts {
