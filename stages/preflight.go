@@ -23,6 +23,9 @@ func (preflight) Name() string { return "preflight" }
 func (preflight) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
+	// What users meet while the hosts are asked counts as well.
+	began := time.Now()
+	users, blind := s.d.newSite(ctx, Baseline{})
 	v := s.d.Look(ctx, []toolchain.Probe{}, say)
 	refused := unreachable(s.d, v)
 	if len(refused) == 0 {
@@ -39,7 +42,10 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 		return pipeline.Refuse("%w", errors.New(strings.Join(refused, "\n  ")))
 	}
 	s.f.Baseline = baseline(v)
-	if err := s.measure(ctx, say); err != nil {
+	if blind != nil {
+		return blind
+	}
+	if err := s.measure(ctx, users, began, say); err != nil {
 		return err
 	}
 	say("%d hosts, the database, Redis and the proxies have nothing against it; the page takes %s", len(s.d.Fleet), s.f.Baseline.Latency.Round(1e6))
@@ -51,25 +57,25 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 // without errors.
 const measured = 10 * time.Second
 
-// measure completes the baseline by the errors that users meet already.
-func (s preflight) measure(ctx context.Context, say pipeline.Say) error {
-	look, err := s.d.newSite(ctx, s.f.Baseline)
-	if err != nil {
-		return err
-	}
+// measure completes the baseline by the errors that users have met since a time.
+func (s preflight) measure(ctx context.Context, users *site, began time.Time, say pipeline.Say) error {
 	// What a web node is held to for a shorter time need not be known better.
 	within := min(measured, max(s.d.Holds.Web, time.Second))
 	var sum nginx.Traffic
-	for began := time.Now(); time.Since(began) < within && sum.Requests < 10*leastRequests; {
-		if err := pause(ctx, time.Second); err != nil {
-			return err
-		}
-		t, err := look.traffic(ctx)
+	for {
+		t, err := users.traffic(ctx)
 		if err != nil {
 			return err
 		}
 		sum.Requests += t.Requests
 		sum.Errors += t.Errors
+		left := within - time.Since(began)
+		if left <= 0 || sum.Requests >= 10*leastRequests {
+			break
+		}
+		if err := pause(ctx, min(left, time.Second)); err != nil {
+			return err
+		}
 	}
 	if sum.Requests < leastRequests {
 		say("only %d requests in %s: the usual share of errors is not known and taken for none", sum.Requests, within)

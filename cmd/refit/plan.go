@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -92,9 +93,16 @@ func (x *session) plan(ctx context.Context, to string, say pipeline.Say) (*plann
 	if len(refused) > 0 {
 		return p, interrupted(ctx)
 	}
-	for _, step := range p.Steps {
-		if err := step.Check(ctx, say); err != nil {
-			p.refused = append(p.refused, fmt.Sprintf("%s: %v", step.Name(), err))
+	// Each asks hosts and changes nothing: they ask at once, and answer in their order.
+	errs := make([]error, len(p.Steps))
+	var g sync.WaitGroup
+	for i, step := range p.Steps {
+		g.Go(func() { errs[i] = step.Check(ctx, say) })
+	}
+	g.Wait()
+	for i, err := range errs {
+		if err != nil {
+			p.refused = append(p.refused, fmt.Sprintf("%s: %v", p.Steps[i].Name(), err))
 		}
 	}
 	// A host that was asked while the command was interrupted seems to refuse.
