@@ -29,7 +29,7 @@ func Execute(ctx context.Context, p Plan, j *Journal, o Options) Result {
 	if res := r.begin(ctx); res != nil {
 		return *res
 	}
-	words := fmt.Sprintf("%s from %s to %s, %d steps", p.Kind, p.From, p.To, len(p.Steps))
+	words := fmt.Sprintf("%s, %d steps", p.way(), len(p.Steps))
 	if resumed {
 		words = fmt.Sprintf("resuming %s, going %s", words, j.Direction)
 	}
@@ -65,7 +65,7 @@ func Unwind(ctx context.Context, p Plan, j *Journal, o Options) Result {
 		return *res
 	}
 	defer r.listen()()
-	r.emit(Event{Kind: RunStarted, Text: fmt.Sprintf("taking back %s from %s to %s", p.Kind, p.From, p.To)})
+	r.emit(Event{Kind: RunStarted, Text: "taking back " + p.way()})
 	r.foot(ctx)
 	return r.backward(ctx, nil)
 }
@@ -307,4 +307,13 @@ func (r *running) stop(ctx context.Context, i int, err error) Result {
 		res.State = "broken off; whether the step at work ended is not known"
 	}
 	return r.end(ctx, res)
+}
+
+// way is what the plan does, in words: of a fleet that runs no release yet there is
+// none to come from.
+func (p Plan) way() string {
+	if p.From == "" {
+		return fmt.Sprintf("%s %s", p.Kind, p.To)
+	}
+	return fmt.Sprintf("%s from %s to %s", p.Kind, p.From, p.To)
 }

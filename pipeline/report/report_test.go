@@ -18,6 +18,25 @@ import (
 	"vmst.io/refit/pipeline"
 )
 
+func TestARunThatOnlyPreparedIsBegunAnewAndNotResumed(t *testing.T) {
+	for _, c := range []struct {
+		from string
+		res  pipeline.Result
+		want string
+	}{
+		{"v4.5.14", pipeline.Result{Status: pipeline.Done}, ""},
+		{"v4.5.14", pipeline.Result{Status: pipeline.LostLock}, "see who holds the lease: refit status; then again: refit place --to v4.6.0"},
+		{"v4.5.14", pipeline.Result{Status: pipeline.Interrupted}, "refit place --to v4.6.0"},
+		{"", pipeline.Result{Status: pipeline.Undone}, "mend the cause, then again: refit place --to v4.6.0 --first"},
+		{"v4.5.14", pipeline.Result{Status: pipeline.Undone, Asked: true}, ""},
+	} {
+		r := Summarise(pipeline.Plan{ID: "r7", Kind: "place", From: c.from, To: "v4.6.0"}, c.res, Extra{})
+		if r.Next != c.want {
+			t.Errorf("%s from %q: got %q, want %q", c.res.Status, c.from, r.Next, c.want)
+		}
+	}
+}
+
 // golden compares with testdata/golden/NAME. REFIT_GOLDEN=write writes it anew.
 func golden(t *testing.T, name, got string) {
 	t.Helper()

@@ -104,6 +104,9 @@ func text(err error) string {
 
 // usual is the next command when nobody named one.
 func (r Report) usual() string {
+	if r.Kind != "upgrade" {
+		return r.anew()
+	}
 	switch r.Status {
 	case pipeline.Stopped, pipeline.Interrupted:
 		if r.OneWay != "" {
@@ -123,6 +126,27 @@ func (r Report) usual() string {
 		return "mend the keeper (its disk, its link), then: refit resume"
 	}
 	return ""
+}
+
+// anew is the next command after a run that only prepares: none is gone on with or
+// taken back, the command is given again and finds what is done already.
+func (r Report) anew() string {
+	again := fmt.Sprintf("refit %s --to %s", r.Kind, r.To)
+	if r.From == "" {
+		again += " --first"
+	}
+	switch r.Status {
+	case pipeline.Stopped, pipeline.Interrupted:
+		return again
+	case pipeline.LostLock:
+		return "see who holds the lease: refit status; then again: " + again
+	case pipeline.Done:
+		return ""
+	}
+	if r.Asked {
+		return ""
+	}
+	return "mend the cause, then again: " + again
 }
 
 // JSON writes the report as one JSON document.
