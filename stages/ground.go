@@ -117,7 +117,9 @@ func (g ground) database(ctx context.Context, f pipeline.Footing) (string, error
 		if f.Missing[n.Name] != nil {
 			continue
 		}
-		db, err := mastodon.ReadDatabase(ctx, n.Agent, mastodon.DatabaseIn{Layout: g.d.Layout, Direct: g.d.Direct})
+		// Which server it is and whether it takes writes is all that counts: while the
+		// first release is built the database may hold nothing yet.
+		db, err := mastodon.ReadDatabase(ctx, n.Agent, mastodon.DatabaseIn{Layout: g.d.Layout, Direct: g.d.Direct, SkipApp: true, SkipSchema: true})
 		switch {
 		case err != nil && g.Shook(err):
 			continue

@@ -32,6 +32,15 @@ func TestTheGroundIsEveryHostTheDatabaseAndRedis(t *testing.T) {
 	})
 }
 
+func TestADatabaseThatHoldsNothingYetBears(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.db.Applied = nil
+		if f := w.d.Ground().Look(t.Context()); len(f.Missing) > 0 || f.Marks["the database"] == "" {
+			t.Errorf("missing %v, marks %v", f.Missing, f.Marks)
+		}
+	})
+}
+
 func TestWhatDoesNotBearIsNamed(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		g := w.d.Ground()

@@ -256,7 +256,12 @@ func (w *world) verbs(n Node) []node.Verb {
 			return mastodon.Packs{Asked: 4}, nil
 		}),
 		answer(w, n, "sidekiq", func(mastodon.SidekiqIn) (mastodon.SidekiqState, error) { return w.sidekiq(), nil }),
-		answer(w, n, "db", func(mastodon.DatabaseIn) (mastodon.Database, error) { return w.db, w.dbFails }),
+		answer(w, n, "db", func(in mastodon.DatabaseIn) (mastodon.Database, error) {
+			if w.db.Applied == nil && !in.SkipSchema {
+				return mastodon.Database{}, errors.New("it has no table schema_migrations")
+			}
+			return w.db, w.dbFails
+		}),
 		answer(w, n, "db.activity", func(mastodon.ActivityIn) (mastodon.Activity, error) {
 			a := mastodon.Activity{Now: time.Now(), Blockers: w.blockers, Queued: 3, Started: w.db.Started}
 			if w.holder != nil {

@@ -17,6 +17,8 @@ type DatabaseIn struct {
 	Direct Direct `json:"direct"`
 	// SkipApp leaves out the application's own connection, through the pooler.
 	SkipApp bool `json:"skip_app,omitempty"`
+	// SkipSchema leaves out what Mastodon has in it, for a database that may be empty yet.
+	SkipSchema bool `json:"skip_schema,omitempty"`
 }
 
 // Database is what the database says.

@@ -34,7 +34,7 @@ func readDatabase(ctx context.Context, in DatabaseIn, _ func(string)) (Database,
 		return d, err
 	}
 	d.Direct = way.shown
-	server, err := d.readDirect(ctx, way)
+	server, err := d.readDirect(ctx, way, in.SkipSchema)
 	if err != nil {
 		return d, env.clean(fmt.Errorf("cannot ask the database at %s: %w", way, err))
 	}
@@ -61,7 +61,7 @@ func readDatabase(ctx context.Context, in DatabaseIn, _ func(string)) (Database,
 }
 
 // readDirect reads all that is read past the pooler, and proves that it is.
-func (d *Database) readDirect(ctx context.Context, way way) (server, error) {
+func (d *Database) readDirect(ctx context.Context, way way, skipSchema bool) (server, error) {
 	var s server
 	err := way.try(ctx, func(c *pgx.Conn) error {
 		var err error
@@ -78,6 +78,9 @@ func (d *Database) readDirect(ctx context.Context, way way) (server, error) {
 		var refused *pgconn.PgError
 		if err := c.QueryRow(ctx, sqlLSN).Scan(&d.LSN); err != nil && !(errors.As(err, &refused) && refused.Code == insufficientPrivilege) {
 			return err
+		}
+		if skipSchema {
+			return nil
 		}
 		var there bool
 		if err := c.QueryRow(ctx, sqlMigrationsTable).Scan(&there); err != nil {
