@@ -22,6 +22,9 @@ type Search struct {
 	mu      sync.Mutex
 	file    string
 	indexes map[string]*searchIndex
+	// open are searches whose hits are fetched batch by batch; they end with the process.
+	open    map[string]*scroll
+	scrolls int
 }
 
 type searchIndex struct {
@@ -32,7 +35,7 @@ type searchIndex struct {
 
 // NewSearch reads what an earlier run wrote to file.
 func NewSearch(file string) (*Search, error) {
-	s := &Search{file: file, indexes: map[string]*searchIndex{}}
+	s := &Search{file: file, indexes: map[string]*searchIndex{}, open: map[string]*scroll{}}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
@@ -113,6 +116,8 @@ func (s *Search) answer(r *http.Request) (any, error) {
 			out = append(out, map[string]any{"index": n, "health": "green", "status": "open", "docs.count": fmt.Sprint(len(s.indexes[n].Docs))})
 		}
 		return out, nil
+	case r.URL.Path == "/_search/scroll" && (r.Method == http.MethodPost || r.Method == http.MethodGet || r.Method == http.MethodDelete):
+		return s.scroll(r)
 	case r.URL.Path == "/_bulk" && r.Method == http.MethodPost:
 		return s.bulk(r.Body, "")
 	case strings.HasPrefix(parts[0], "_"):
@@ -150,10 +155,15 @@ func (s *Search) index(r *http.Request, name string) (any, error) {
 		s.indexes[name] = &searchIndex{body.Mappings, body.Settings, map[string]map[string]any{}}
 		return map[string]any{"acknowledged": true, "shards_acknowledged": true, "index": name}, s.save()
 	case http.MethodDelete:
-		if _, err := s.find(name); err != nil {
-			return nil, err
+		names := strings.Split(name, ",")
+		for _, n := range names {
+			if _, err := s.find(n); err != nil {
+				return nil, err
+			}
 		}
-		delete(s.indexes, name)
+		for _, n := range names {
+			delete(s.indexes, n)
+		}
 		return map[string]any{"acknowledged": true}, s.save()
 	case http.MethodGet, http.MethodHead:
 		i, err := s.find(name)
@@ -167,6 +177,9 @@ func (s *Search) index(r *http.Request, name string) (any, error) {
 
 // within answers what is asked of one index.
 func (s *Search) within(r *http.Request, name, what string) (any, error) {
+	if what == "_alias" && r.Method == http.MethodGet {
+		return s.aliases(name)
+	}
 	i, err := s.find(name)
 	if err != nil {
 		return nil, err
@@ -186,12 +199,14 @@ func (s *Search) within(r *http.Request, name, what string) (any, error) {
 		return map[string]any{"acknowledged": true}, s.merge(i, body.Properties)
 	case what == "_settings" && get:
 		return map[string]any{name: map[string]any{"settings": i.Settings}}, nil
+	case what == "_settings" && r.Method == http.MethodPut:
+		return map[string]any{"acknowledged": true}, s.set(i, r.Body)
 	case what == "_count" && (get || post):
 		return map[string]any{"count": len(i.Docs), "_shards": map[string]any{"total": 1, "successful": 1, "failed": 0}}, nil
 	case what == "_refresh" && (get || post):
 		return map[string]any{"_shards": map[string]any{"total": 1, "successful": 1, "failed": 0}}, nil
 	case what == "_search" && (get || post):
-		return i.search(name), nil
+		return s.search(r, name, i)
 	case what == "_bulk" && post:
 		return s.bulk(r.Body, name)
 	}
@@ -251,17 +266,6 @@ func (s *Search) merge(i *searchIndex, add map[string]any) error {
 	return s.save()
 }
 
-func (i *searchIndex) search(name string) any {
-	var hits []any
-	for _, id := range slices.Sorted(maps.Keys(i.Docs)) {
-		hits = append(hits, map[string]any{"_index": name, "_id": id, "_score": 1, "_source": i.Docs[id]})
-	}
-	return map[string]any{
-		"took": 1, "timed_out": false,
-		"hits": map[string]any{"total": map[string]any{"value": len(hits), "relation": "eq"}, "max_score": 1, "hits": hits[:min(len(hits), 10)]},
-	}
-}
-
 // bulk applies lines of actions and documents.
 func (s *Search) bulk(body io.Reader, index string) (any, error) {
 	lines := bufio.NewScanner(body)
@@ -292,6 +296,10 @@ func (s *Search) bulk(body io.Reader, index string) (any, error) {
 					return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "action without a document")
 				}
 				i.Docs[a.ID] = doc
+			case "update":
+				if err := i.update(a.ID, lines); err != nil {
+					return nil, err
+				}
 			default:
 				return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "unknown action [%s]", kind)
 			}
@@ -302,6 +310,24 @@ func (s *Search) bulk(body io.Reader, index string) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "%v", err)
 	}
 	return map[string]any{"took": 1, "errors": false, "items": items}, s.save()
+}
+
+// update changes some fields of a document, as the line after the action says.
+func (i *searchIndex) update(id string, lines *bufio.Scanner) error {
+	var change struct {
+		Doc    map[string]any
+		Upsert bool `json:"doc_as_upsert"`
+	}
+	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &change) != nil || change.Doc == nil {
+		return refuse(http.StatusBadRequest, "illegal_argument_exception", "update without a document")
+	}
+	switch doc := i.Docs[id]; {
+	case doc != nil:
+		maps.Copy(doc, change.Doc)
+	case change.Upsert:
+		i.Docs[id] = change.Doc
+	}
+	return nil
 }
 
 // strict reads a JSON body that may be empty but may hold nothing unknown.
