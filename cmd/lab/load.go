@@ -18,7 +18,8 @@ func loadWord() *cli.Command {
 			&cli.DurationFlag{Name: "for", Value: 30 * time.Second, Usage: "how long; ctrl-c ends it earlier"},
 			&cli.IntFlag{Name: "rate", Value: 60, Usage: "requests a second"},
 			&cli.IntFlag{Name: "sockets", Value: 6, Usage: "open websockets"},
-			&cli.StringFlag{Name: "token", Usage: "access token of the account that posts (default: the lab's own)"},
+			&cli.StringSliceFlag{Name: "token", Usage: "access `TOKEN`s that post and ask in turn, the first also listens (default: the lab's own)"},
+			&cli.DurationFlag{Name: "arrive", Value: 5 * time.Second, Usage: "how long a post may take to reach a client that listens before it is lost"},
 			&cli.StringSliceFlag{Name: "page", Usage: "`PATH`s of pages (default: the stand-in's)"},
 			&cli.StringSliceFlag{Name: "api", Usage: "`PATH`s asked for with the token (default: the stand-in's)"},
 			&cli.StringSliceFlag{Name: "slow", Usage: "`PATH`s that take their time (default: the stand-in's)"},
@@ -30,7 +31,7 @@ func loadWord() *cli.Command {
 				return err
 			}
 			load, err := l.StartLoad(c.Context, lab.LoadOptions{
-				Rate: c.Int("rate"), Sockets: c.Int("sockets"), Token: c.String("token"),
+				Rate: c.Int("rate"), Sockets: c.Int("sockets"), Tokens: c.StringSlice("token"), Arrive: c.Duration("arrive"),
 				Pages: c.StringSlice("page"), API: c.StringSlice("api"), Slow: c.StringSlice("slow"),
 			})
 			if err != nil {

@@ -24,10 +24,16 @@ type LoadOptions struct {
 	// Sockets is the number of open websockets; 0 for 6, half of them on the
 	// account's own stream, half on the public one.
 	Sockets int
-	// Token is the access token that posts and listens; empty for the lab's own.
-	Token string
+	// Tokens are the access tokens that post and ask, in turn; nil for the lab's own.
+	// Real Mastodon allows each 300 requests in five minutes and each account 300
+	// posts in three hours. The first one also listens, so on its own stream come the
+	// others' posts only if its account follows theirs.
+	Tokens []string
 	// Pages, API and Slow are the paths asked for; nil for the stand-in's.
 	Pages, API, Slow []string
+	// Arrive is how long an event may take before it counts as lost; 0 for 5 s. Where
+	// posts reach followers through jobs, a busy machine needs more.
+	Arrive time.Duration
 	// Timeout is how long a user waits for an answer; 0 for 15 s.
 	Timeout time.Duration
 }
@@ -94,8 +100,11 @@ func withDefaults(o LoadOptions, token string) LoadOptions {
 	if o.Timeout == 0 {
 		o.Timeout = 15 * time.Second
 	}
-	if o.Token == "" {
-		o.Token = token
+	if o.Arrive == 0 {
+		o.Arrive = 5 * time.Second
+	}
+	if len(o.Tokens) == 0 {
+		o.Tokens = []string{token}
 	}
 	if o.Pages == nil {
 		o.Pages = []string{"/", "/about", "/auth/sign_in"}
@@ -197,8 +206,8 @@ func (ld *Load) request(ctx context.Context, n int, kind, path string) {
 	if kind == "post" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	if kind == "post" || kind == "api" {
-		req.Header.Set("Authorization", "Bearer "+ld.opts.Token)
+	if strings.HasPrefix(path, "/api/") {
+		req.Header.Set("Authorization", "Bearer "+ld.token(n))
 	}
 	// Some users come anew each time, the others keep their connection.
 	req.Close = n%5 == 0
@@ -224,6 +233,11 @@ func (ld *Load) request(ctx context.Context, n int, kind, path string) {
 		err = fmt.Errorf("%s %s: 200 with an empty body", method, path)
 	}
 	ld.count(kind, took, node, err)
+}
+
+// token is whose request the n-th is: each kind goes round all of them.
+func (ld *Load) token(n int) string {
+	return ld.opts.Tokens[(n/len(mix)+n%len(mix))%len(ld.opts.Tokens)]
 }
 
 var (

@@ -43,7 +43,7 @@ type KindReport struct {
 }
 
 // EventsReport counts posts: lost means that a client that was connected from before
-// the post until 5 s after it was not told of it. Delivered counts arrivals.
+// the post until it was late (LoadOptions.Arrive) was not told of it. Delivered counts arrivals.
 type EventsReport struct {
 	Sent      int `json:"sent"`
 	Lost      int `json:"lost"`

@@ -14,13 +14,10 @@ import (
 // upstreamHeader is set by the lab's proxies: which node answered.
 const upstreamHeader = "X-Lab-Upstream"
 
-// Times of an event's way to clients.
 const (
 	// settle is how long after its handshake a client may still not listen: the
 	// server subscribes after it has said yes.
 	settle = time.Second
-	// arrive is how long an event may take.
-	arrive = 5 * time.Second
 	// again is the pause before a client whose connection failed tries once more.
 	again = 50 * time.Millisecond
 )
@@ -77,7 +74,7 @@ func (s *socket) run(ctx context.Context) {
 func (s *socket) connect(ctx context.Context) (*websocket.Conn, *connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.load.opts.Timeout)
 	defer cancel()
-	address := "wss://" + Domain + "/api/v1/streaming?stream=" + s.stream + "&access_token=" + url.QueryEscape(s.load.opts.Token)
+	address := "wss://" + Domain + "/api/v1/streaming?stream=" + s.stream + "&access_token=" + url.QueryEscape(s.load.opts.Tokens[0])
 	c, resp, err := websocket.Dial(ctx, address, &websocket.DialOptions{HTTPClient: s.load.http})
 	if err != nil {
 		return nil, nil, err
@@ -116,7 +113,7 @@ func (s *socket) listen(ctx context.Context, c *websocket.Conn, conn *connection
 
 // expected tells whether a connection stood all the time in which the event could
 // arrive, and whether it did.
-func (c *connection) expected(e *event, stopped time.Time) (was, got bool) {
+func (c *connection) expected(e *event, arrive time.Duration, stopped time.Time) (was, got bool) {
 	until := e.ended.Add(arrive)
 	if c.since.Add(settle).After(e.began) || until.After(stopped) {
 		return false, c.got[e.id]
@@ -127,7 +124,7 @@ func (c *connection) expected(e *event, stopped time.Time) (was, got bool) {
 // judge settles an event: lost if any client that was connected throughout did not
 // get it. An event too young at the load's end is not counted.
 func (ld *Load) judge(e *event, stopped time.Time) {
-	if e.judged || e.ended.Add(arrive).After(stopped) {
+	if e.judged || e.ended.Add(ld.opts.Arrive).After(stopped) {
 		return
 	}
 	e.judged = true
@@ -135,7 +132,7 @@ func (ld *Load) judge(e *event, stopped time.Time) {
 	for _, s := range ld.socks {
 		s.mu.Lock()
 		for _, c := range s.lives {
-			was, got := c.expected(e, stopped)
+			was, got := c.expected(e, ld.opts.Arrive, stopped)
 			if got {
 				ld.report.Events.Delivered++
 			}

@@ -49,6 +49,37 @@ func TestAnEventIsLostOnlyForAClientConnectedThroughout(t *testing.T) {
 	}
 }
 
+func TestAnEventMayTakeAsLongAsTheLoadSays(t *testing.T) {
+	ld := testLoad()
+	ld.opts.Arrive = 30 * time.Second
+	ended := time.Now().Add(-20 * time.Second)
+	ld.socks = []*socket{{lives: []*connection{{since: ended.Add(-time.Minute), got: map[string]bool{}}}}}
+	ld.judge(&event{id: "7", began: ended, ended: ended}, time.Now())
+	if ld.report.Events.Sent != 0 {
+		t.Errorf("judged after 20 s: %+v", ld.report.Events)
+	}
+}
+
+func TestEachKindOfRequestGoesRoundAllAccounts(t *testing.T) {
+	ld := testLoad()
+	ld.opts.Tokens = []string{"a", "b", "c", "d"}
+	seen := map[string]map[string]int{}
+	for n := range 400 {
+		kind, _ := ld.pick(n)
+		if seen[kind] == nil {
+			seen[kind] = map[string]int{}
+		}
+		seen[kind][ld.token(n)]++
+	}
+	for kind, by := range seen {
+		for _, token := range ld.opts.Tokens {
+			if all := by["a"] + by["b"] + by["c"] + by["d"]; by[token]*4 != all {
+				t.Errorf("%s: %v", kind, by)
+			}
+		}
+	}
+}
+
 func TestAnEventTooYoungAtTheEndIsNotCounted(t *testing.T) {
 	ld := testLoad()
 	now := time.Now()
