@@ -194,6 +194,22 @@ func TestAssetsThatTheManifestNamesMustBeThere(t *testing.T) {
 	}
 }
 
+func TestAServiceWorkerIsHeldToNoChecksumOfAManifestWrittenBeforeIt(t *testing.T) {
+	const manifest = `{"a.js":{"src":"/packs/a.js","integrity":"sha256-Fs7fgK3gHGK90a6THQSSMwwLYr8pTAjAlc4vqyGpKY0="},"sw.js":{"src":"/packs/sw.js","integrity":"sha256-AAAA"},"sw.js.map":{"src":"/packs/sw.js.map","integrity":"sha256-AAAA"}}`
+	for name, worker := range map[string]string{"": "js", "sw.js (missing)": ""} {
+		w := newWorld(t)
+		script := `[ "$1" = install ] && exit 0; mkdir -p public/packs; printf js > public/packs/a.js; printf map > public/packs/sw.js.map; echo '` + manifest + `' > public/packs/manifest.json`
+		if worker != "" {
+			script += `; printf ` + worker + ` > public/packs/sw.js`
+		}
+		w.program("bundle", script)
+		_, err := w.builder.Build(t.Context(), w.recipe(), w.say)
+		if name == "" && err != nil || name != "" && (err == nil || !strings.Contains(err.Error(), name)) {
+			t.Errorf("%q: got %v", name, err)
+		}
+	}
+}
+
 func TestADamagedBuildIsMadeAgainAndAForeignOneIsNotTouched(t *testing.T) {
 	w := newWorld(t)
 	r := w.recipe()
