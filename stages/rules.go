@@ -252,12 +252,13 @@ func (j *judgement) web() {
 	for _, n := range j.d.webs() {
 		if err := j.v.Web[n.Name]; err != nil {
 			bad = append(bad, n.Name)
-			j.say("%s is not healthy and is rolled first: %v", n.Name, err)
 		}
 	}
-	if len(bad) > 1 || (len(bad) == 1 && len(j.d.webs()) < 2) {
-		for _, n := range bad {
-			j.refuse("%v", j.v.Web[n])
+	for _, n := range bad {
+		if len(bad) > 1 || len(j.d.webs()) < 2 {
+			j.refuse("%s is not healthy, and no other web node serves in its place: %v", n, j.v.Web[n])
+		} else {
+			j.say("%s is not healthy and is rolled first: %v", n, j.v.Web[n])
 		}
 	}
 }

@@ -241,16 +241,16 @@ func TestEachRuleRefusesItsFaultAloneAndNamesTheRemedy(t *testing.T) {
 			nil,
 		},
 		"web: one unhealthy node is said and rolled first": {
-			func(l *look) { l.v.Web["spock"] = errors.New("spock: page: / answers 500") },
+			func(l *look) { l.v.Web["spock"] = errors.New("page: / answers 500") },
 			nil,
-			[]string{"spock is not healthy and is rolled first: spock: page: / answers 500"},
+			[]string{"spock is not healthy and is rolled first: page: / answers 500"},
 		},
 		"web: two unhealthy nodes": {
 			func(l *look) {
-				l.v.Web["kirk"], l.v.Web["spock"] = errors.New("kirk: page: / answers 500"), errors.New("spock: health: no answer")
+				l.v.Web["kirk"], l.v.Web["spock"] = errors.New("page: / answers 500"), errors.New("health: no answer")
 			},
-			[]string{"kirk: page: / answers 500", "spock: health: no answer"},
-			[]string{"kirk is not healthy", "spock is not healthy"},
+			[]string{"kirk is not healthy, and no other web node serves in its place: page: / answers 500", "spock is not healthy, and no other web node serves in its place: health: no answer"},
+			nil,
 		},
 		"proxy: cannot be asked": {
 			func(l *look) { l.v.ProxyErr["sulu"] = errors.New("sulu: cannot read an upstream's include file") },

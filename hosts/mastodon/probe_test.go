@@ -185,6 +185,18 @@ func TestAHealthyNodePassesEveryCheck(t *testing.T) {
 	}
 }
 
+func TestWhatMastodonSaysOfARefusalIsTold(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"error":"Your login is currently\npending approval"}`: "/x answers 403: Your login is currently pending approval",
+		`{"error":"` + strings.Repeat("long ", 60) + `"}`:       "/x answers 403; is the domain",
+		"<html>Blocked host</html>":                             "/x answers 403; is the domain",
+	} {
+		if got := (&statusError{path: "/x", status: http.StatusForbidden, reason: reason([]byte(body))}).Error(); !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestEachWayToBreakFailsItsOwnCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		breaks func(t *testing.T, a *app, in *ProbeIn)

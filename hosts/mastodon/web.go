@@ -2,12 +2,14 @@ package mastodon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -91,7 +93,7 @@ func (s *site) ask(ctx context.Context, method, path, token string) ([]byte, err
 		return nil, s.explain(ctx, path, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, &statusError{path: path, status: res.StatusCode, location: res.Header.Get("Location")}
+		return nil, &statusError{path: path, status: res.StatusCode, location: res.Header.Get("Location"), reason: reason(body)}
 	}
 	return body, nil
 }
@@ -115,6 +117,19 @@ type statusError struct {
 	path     string
 	status   int
 	location string
+	reason   string // what Mastodon's API says of it, or empty
+}
+
+// reason is the text of an answer of Mastodon's API that is an error: "Your login is
+// currently pending approval".
+func reason(body []byte) string {
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &answer) != nil || len(answer.Error) > 200 {
+		return ""
+	}
+	return strings.Join(strings.Fields(answer.Error), " ")
 }
 
 func (e *statusError) Error() string {
@@ -122,6 +137,8 @@ func (e *statusError) Error() string {
 	switch {
 	case e.location != "":
 		text += " to " + e.location
+	case e.reason != "":
+		text += ": " + e.reason
 	case e.status == http.StatusForbidden:
 		text += "; is the domain in refit.yml the site's LOCAL_DOMAIN or WEB_DOMAIN?"
 	}
