@@ -9,7 +9,7 @@ import (
 	"vmst.io/refit/pipeline"
 )
 
-// search gives changed mappings to the search server. A change that needs an
+// search gives changed mappings and new analysers to the search server. A change that needs an
 // index to be deleted and imported anew is only named: that takes hours, and
 // search is poor meanwhile, so a person chooses when.
 type search struct {
@@ -62,16 +62,26 @@ func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
 	if len(changed) == 0 {
 		return "the search server has every definition already", nil
 	}
-	var names []string
+	var names, missing, anew, only []string
 	for _, c := range changed {
-		names = append(names, c.Name)
-		if c.Missing {
-			return fmt.Sprintf("the search server has no index for %s: it is made and filled by, on %s: %s", c.Name, n.Name, s.command("--only="+strings.ToLower(strings.TrimSuffix(c.Name, "Index")))), nil
+		switch {
+		case c.Missing:
+			missing, only = append(missing, c.Name), append(only, c.Only())
+		case !c.InPlace():
+			anew, only = append(anew, c.Name), append(only, c.Only())
+		default:
+			names = append(names, c.Name)
 		}
-		if !c.MappingOnly() {
-			return fmt.Sprintf("%s changed in more than its mapping: it must be deleted and imported anew, at a time of your choice. On %s: %s",
-				c.Name, n.Name, s.command("--reset-chewy")), nil
-		}
+	}
+	var told []string
+	if len(missing) > 0 {
+		told = append(told, "the search server has no index for "+strings.Join(missing, ", "))
+	}
+	if len(anew) > 0 {
+		told = append(told, strings.Join(anew, ", ")+" changed in more than mappings and new analysers")
+	}
+	if len(told) > 0 {
+		return fmt.Sprintf("%s: that is deleted, made and filled anew, at a time of your choice, by, on %s: %s", strings.Join(told, "; "), n.Name, s.command("--only "+strings.Join(only, " "))), nil
 	}
 	out, job, err = s.d.finish(ctx, n, mastodon.SearchMapping(s.d.Layout, release, "refit-search-mapping.service"), say)
 	if err != nil {
@@ -80,7 +90,7 @@ func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
 	if !job.Succeeded() {
 		return "", jobError(n, job, out)
 	}
-	return "new mappings given to the search server: " + strings.Join(names, ", "), nil
+	return "new definitions given to the search server: " + strings.Join(names, ", "), nil
 }
 
 func (s search) command(option string) string {

@@ -45,7 +45,7 @@ func TestLabAMigrationThatWaitsOnALockIsReportedAndNeverKilled(t *testing.T) {
 			f.runsEverywhere(t, "v4.5.2")
 			f.queue(t, 2, "select count(*) from imports")
 			// The lock goes by itself; the resumed run finds its own migration and goes on to the end.
-			f.must(t, 0, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), []string{"resume", "--yes"}, "found refit-migrate-pre.service at work", "; 2 sessions queue behind it", "new mappings given to the search server: AccountsIndex", "DONE")
+			f.must(t, 0, f.config(t, "migrate_stall: 20s", "migrate_stall: 100s"), []string{"resume", "--yes"}, "found refit-migrate-pre.service at work", "; 2 sessions queue behind it", "new definitions given to the search server: AccountsIndex", "DONE")
 			f.runsEverywhere(t, "v4.6.2")
 			f.must(t, 0, "", []string{"rollback", "--yes"})
 		})

@@ -3,9 +3,11 @@ package mastodon
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // MigrationEvent is one line of what a migration reports.
@@ -134,16 +136,30 @@ func ReadBooted(output string) (string, error) {
 type ChangedIndex struct {
 	// Name of its class: "AccountsIndex".
 	Name string `json:"name"`
-	// Parts that differ, "mappings", "settings"; empty where that is not known.
+	// Parts that differ, "mappings", "analysers" (which only came), "settings"; empty
+	// where that is not known.
 	Parts []string `json:"parts,omitempty"`
 	// Missing: the search server has no such index; "tootctl search deploy" makes it
 	// and deletes nothing.
 	Missing bool `json:"missing,omitempty"`
 }
 
-// MappingOnly tells whether the change can be made in place.
-func (c ChangedIndex) MappingOnly() bool {
-	return len(c.Parts) == 1 && c.Parts[0] == "mappings"
+// InPlace tells whether the change can be made while the documents stay.
+func (c ChangedIndex) InPlace() bool {
+	return len(c.Parts) > 0 && !slices.ContainsFunc(c.Parts, func(p string) bool { return p != "mappings" && p != "analysers" })
+}
+
+// Only is what tootctl's option --only calls the index: "public_statuses".
+func (c ChangedIndex) Only() string {
+	name := strings.TrimSuffix(c.Name, "Index")
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // ReadSearchChanged reads the output of the job SearchChanged.

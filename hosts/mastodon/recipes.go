@@ -57,8 +57,9 @@ func SearchChanged(l Layout, release, unit string) node.JobIn {
 
 // searchChanged compares what the search server was last given (Chewy keeps it in
 // an index of its own: Chewy::Index::Specification#locked) with the code. A change
-// of settings, analysers above all, needs every document anew; one of mappings
-// can be made in place, unless the index is not there at all.
+// of settings needs every document anew, but for analysers that only come (4.4.0 asks
+// its searches for one): documents were indexed without them. Those and a change of
+// mappings can be made in place, unless the index is not there at all.
 const searchChanged = `names = %w(InstancesIndex AccountsIndex TagsIndex PublicStatusesIndex StatusesIndex)
 names.filter_map(&:safe_constantize).each do |index|
   spec = index.specification
@@ -67,13 +68,19 @@ names.filter_map(&:safe_constantize).each do |index|
   if spec.respond_to?(:locked) && spec.respond_to?(:current)
     locked, current = spec.locked || {}, spec.current || {}
     parts = (locked.keys | current.keys).reject { |k| locked[k] == current[k] }
+    if parts.delete('settings')
+      (was, has), rest = [locked, current].map { |s| (s['settings'] || {})['analysis'] || {} }, [locked, current].map { |s| (s['settings'] || {}).except('analysis') }
+      kept = was.all? { |kind, list| list.all? { |name, body| has.dig(kind, name) == body } }
+      parts << (kept && rest.uniq.one? ? 'analysers' : 'settings')
+    end
   end
   parts = ['missing'] if index.respond_to?(:exists?) && !index.exists?
   puts "refit.index=#{index.name} #{parts.join(',')}"
 end
 puts 'refit.indexes=done'`
 
-// SearchMapping gives changed mappings to the search server. Without
+// SearchMapping gives changed mappings and analysers to the search server, which
+// closes each changed index for a moment (Chewy::Index.update_specification). Without
 // --only-mapping the tool would delete each changed index and import it anew.
 func SearchMapping(l Layout, release, unit string) node.JobIn {
 	job := rails(l, release, unit)
