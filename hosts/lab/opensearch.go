@@ -31,6 +31,8 @@ type searchIndex struct {
 	Mappings map[string]any            `json:"mappings"`
 	Settings map[string]any            `json:"settings"`
 	Docs     map[string]map[string]any `json:"docs"`
+	// Closed: its analysers may be changed, and it answers nothing else.
+	Closed bool `json:"closed,omitempty"`
 }
 
 // NewSearch reads what an earlier run wrote to file.
@@ -116,7 +118,7 @@ func (s *Search) answer(r *http.Request) (any, error) {
 			out = append(out, map[string]any{"index": n, "health": "green", "status": "open", "docs.count": fmt.Sprint(len(s.indexes[n].Docs))})
 		}
 		return out, nil
-	case r.URL.Path == "/_search/scroll" && (r.Method == http.MethodPost || r.Method == http.MethodGet || r.Method == http.MethodDelete):
+	case (r.URL.Path == "/_search/scroll" || strings.HasPrefix(r.URL.Path, "/_search/scroll/")) && (r.Method == http.MethodPost || r.Method == http.MethodGet || r.Method == http.MethodDelete):
 		return s.scroll(r)
 	case r.URL.Path == "/_bulk" && r.Method == http.MethodPost:
 		return s.bulk(r.Body, "")
@@ -152,7 +154,7 @@ func (s *Search) index(r *http.Request, name string) (any, error) {
 		if err := strict(r.Body, &body); err != nil {
 			return nil, err
 		}
-		s.indexes[name] = &searchIndex{body.Mappings, body.Settings, map[string]map[string]any{}}
+		s.indexes[name] = &searchIndex{Mappings: body.Mappings, Settings: body.Settings, Docs: map[string]map[string]any{}}
 		return map[string]any{"acknowledged": true, "shards_acknowledged": true, "index": name}, s.save()
 	case http.MethodDelete:
 		names := strings.Split(name, ",")
@@ -185,7 +187,13 @@ func (s *Search) within(r *http.Request, name, what string) (any, error) {
 		return nil, err
 	}
 	get, post := r.Method == http.MethodGet, r.Method == http.MethodPost
+	if i.Closed && slices.Contains([]string{"_count", "_search", "_refresh", "_bulk"}, what) {
+		return nil, refuse(http.StatusBadRequest, "index_closed_exception", "closed [%s]", name)
+	}
 	switch {
+	case (what == "_close" || what == "_open") && post:
+		i.Closed = what == "_close"
+		return map[string]any{"acknowledged": true, "shards_acknowledged": true}, s.save()
 	case what == "_mapping" && get:
 		return map[string]any{name: map[string]any{"mappings": i.Mappings}}, nil
 	case what == "_mapping" && (r.Method == http.MethodPut || post):
@@ -274,7 +282,8 @@ func (s *Search) bulk(body io.Reader, index string) (any, error) {
 	for lines.Scan() {
 		var action map[string]struct {
 			Index string `json:"_index"`
-			ID    string `json:"_id"`
+			// ID is a string, or a number that stands for one.
+			ID identifier `json:"_id"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &action); err != nil || len(action) != 1 {
 			return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "malformed action line")
@@ -289,15 +298,15 @@ func (s *Search) bulk(body io.Reader, index string) (any, error) {
 			}
 			switch kind {
 			case "delete":
-				delete(i.Docs, a.ID)
+				delete(i.Docs, string(a.ID))
 			case "index", "create":
 				var doc map[string]any
 				if !lines.Scan() || json.Unmarshal(lines.Bytes(), &doc) != nil {
 					return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "action without a document")
 				}
-				i.Docs[a.ID] = doc
+				i.Docs[string(a.ID)] = doc
 			case "update":
-				if err := i.update(a.ID, lines); err != nil {
+				if err := i.update(string(a.ID), lines); err != nil {
 					return nil, err
 				}
 			default:
@@ -310,6 +319,18 @@ func (s *Search) bulk(body io.Reader, index string) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "%v", err)
 	}
 	return map[string]any{"took": 1, "errors": false, "items": items}, s.save()
+}
+
+// identifier is a document's name.
+type identifier string
+
+func (id *identifier) UnmarshalJSON(b []byte) error {
+	var n json.Number
+	if json.Unmarshal(b, &n) == nil {
+		*id = identifier(n)
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(id))
 }
 
 // update changes some fields of a document, as the line after the action says.

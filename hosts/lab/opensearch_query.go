@@ -82,7 +82,9 @@ func (s *Search) scroll(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var ids []string
-	if json.Unmarshal(body.ID, &ids) != nil {
+	if _, in, ok := strings.Cut(r.URL.Path, "/scroll/"); ok {
+		ids = strings.Split(in, ",")
+	} else if json.Unmarshal(body.ID, &ids) != nil {
 		ids = make([]string, 1)
 		if err := json.Unmarshal(body.ID, &ids[0]); err != nil {
 			return nil, refuse(http.StatusBadRequest, "illegal_argument_exception", "scrollId is missing")
@@ -225,29 +227,35 @@ func (s *Search) aliases(names string) (any, error) {
 	return out, nil
 }
 
-// set changes an index's settings: those that it may have while it is open.
+// set changes an index's settings. Those under "index" may stand bare too, and an
+// index that is open takes no analysers.
 func (s *Search) set(i *searchIndex, body io.Reader) error {
 	var in map[string]any
 	if err := json.NewDecoder(body).Decode(&in); err != nil {
 		return refuse(http.StatusBadRequest, "parse_exception", "%v", err)
 	}
-	changes, ok := in["index"].(map[string]any)
-	if !ok || len(in) != 1 {
-		return refuse(http.StatusBadRequest, "illegal_argument_exception", "settings stand under [index]")
+	for _, under := range []string{"settings", "index"} {
+		if inner, ok := in[under].(map[string]any); ok && len(in) == 1 {
+			in = inner
+		}
 	}
-	for name := range changes {
-		if name == "analysis" || name == "number_of_shards" {
+	for name := range in {
+		if name == "number_of_shards" || name == "analysis" && !i.Closed {
 			return refuse(http.StatusBadRequest, "illegal_argument_exception", "Can't update non dynamic settings [[index.%s]] for open indices", name)
 		}
 	}
 	if i.Settings == nil {
 		i.Settings = map[string]any{}
 	}
+	if analysis, ok := in["analysis"]; ok {
+		i.Settings["analysis"] = analysis
+		delete(in, "analysis")
+	}
 	have, ok := i.Settings["index"].(map[string]any)
 	if !ok {
 		have = map[string]any{}
 		i.Settings["index"] = have
 	}
-	maps.Copy(have, changes)
+	maps.Copy(have, in)
 	return s.save()
 }

@@ -81,10 +81,11 @@ func TestWhatItDoesNotKnowIsRefused(t *testing.T) {
 func TestChewyFindsTheSpecificationThatItLockedAndNoOther(t *testing.T) {
 	s := searchServer(t, filepath.Join(t.TempDir(), "data.json"))
 	ask(t, s, "PUT", "/chewy_specifications", `{"mappings":{}}`, 200, "true")
-	ask(t, s, "POST", "/chewy_specifications/_bulk", `{"index":{"_id":"accounts"}}`+"\n"+`{"specification":"A"}`+"\n"+`{"index":{"_id":"tags"}}`+"\n"+`{"specification":"T"}`+"\n", 200, `"errors":false`)
+	ask(t, s, "POST", "/chewy_specifications/_bulk", `{"index":{"_id":7}}`+"\n"+`{"specification":"N"}`+"\n"+`{"index":{"_id":"accounts"}}`+"\n"+`{"specification":"A"}`+"\n"+`{"index":{"_id":"tags"}}`+"\n"+`{"specification":"T"}`+"\n", 200, `"errors":false`)
 	const only = `{"query":{"bool":{"filter":{"ids":{"values":["tags"]}}}},"size":1}`
 	ask(t, s, "GET", "/chewy_specifications/_search", only, 200, `"hits":[{"_id":"tags"`)
 	ask(t, s, "GET", "/chewy_specifications/_search", strings.ReplaceAll(only, "tags", "statuses"), 200, `"hits":[]`)
+	ask(t, s, "GET", "/chewy_specifications/_doc/7", "", 200, `"specification":"N"`)
 	ask(t, s, "POST", "/chewy_specifications/_bulk", `{"update":{"_id":"tags"}}`+"\n"+`{"doc":{"specification":"U"}}`+"\n", 200, `"errors":false`)
 	ask(t, s, "GET", "/chewy_specifications/_search", only, 200, `"specification":"U"`)
 }
@@ -96,7 +97,12 @@ func TestAnIndexIsPurgedByTheNameItsAliasesTell(t *testing.T) {
 	ask(t, s, "PUT", "/accounts/_settings", `{"index":{"refresh_interval":-1}}`, 200, "true")
 	ask(t, s, "GET", "/accounts/_settings", "", 200, `"refresh_interval":-1`)
 	ask(t, s, "PUT", "/accounts/_settings", `{"index":{"analysis":{}}}`, 400, "non dynamic")
-	ask(t, s, "PUT", "/accounts/_settings", `{"refresh_interval":1}`, 400, "under [index]")
+	ask(t, s, "POST", "/accounts/_close", "", 200, "true")
+	ask(t, s, "POST", "/accounts/_search", "", 400, "index_closed_exception")
+	ask(t, s, "PUT", "/accounts/_settings", `{"settings":{"analysis":{"analyzer":{"joined":{}}}}}`, 200, "true")
+	ask(t, s, "PUT", "/accounts/_settings", `{"settings":{"index":{"number_of_shards":2}}}`, 400, "non dynamic")
+	ask(t, s, "POST", "/accounts/_open", "", 200, "true")
+	ask(t, s, "GET", "/accounts/_settings", "", 200, `"joined":{}`)
 	ask(t, s, "GET", "/accounts/_alias", "", 200, `{"accounts":{"aliases":{}}}`)
 	ask(t, s, "DELETE", "/accounts", "", 200, "true")
 	ask(t, s, "HEAD", "/accounts", "", 404, "")
@@ -109,7 +115,7 @@ func TestAnIndexIsReadBatchByBatchToItsEnd(t *testing.T) {
 		ask(t, s, "PUT", "/a/_doc/"+id, `{"x":`+id+`}`, 200, "created")
 	}
 	ask(t, s, "POST", "/a/_search?scroll=1m&size=2", `{"query":{"match_all":{}}}`, 200, `"_id":"2"`)
-	ask(t, s, "POST", "/_search/scroll", `{"scroll":"1m","scroll_id":"scroll-1"}`, 200, `"_id":"3"`)
+	ask(t, s, "GET", "/_search/scroll/scroll-1?scroll=1m", "", 200, `"_id":"3"`)
 	ask(t, s, "POST", "/_search/scroll", `{"scroll":"1m","scroll_id":"scroll-1"}`, 200, `"hits":[]`)
 	ask(t, s, "DELETE", "/_search/scroll", `{"scroll_id":["scroll-1"]}`, 200, `"num_freed":1`)
 	ask(t, s, "POST", "/_search/scroll", `{"scroll_id":"scroll-1"}`, 404, "search_context_missing_exception")
