@@ -93,12 +93,22 @@ func deployWith(ctx context.Context, l *lab.Lab, self, program string, tell lab.
 	if err := trust(ctx, l, program); err != nil {
 		return err
 	}
-	tell("building and placing %s with refit", l.Release)
-	c := refitUnder(ctx, l, self, program, "place", "--first", "--to", l.Release)
-	var out strings.Builder
-	c.Stdout, c.Stderr = &out, &out
-	if err := c.Run(); err != nil {
-		return fmt.Errorf("refit place --first --to %s: %w\n%s", l.Release, err, out.String())
+	refit := func(args ...string) error {
+		if out, err := refitUnder(ctx, l, self, program, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("refit %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		return nil
+	}
+	tell("building %s with refit", l.Release)
+	if err := refit("build", "--to", l.Release); err != nil {
+		return err
+	}
+	if err := loadSchema(ctx, l); err != nil {
+		return err
+	}
+	tell("placing it with refit")
+	if err := refit("place", "--first", "--to", l.Release); err != nil {
+		return err
 	}
 	tell("filling the database")
 	if err := fillDatabase(ctx, l); err != nil {
@@ -137,8 +147,26 @@ func awaitDoctor(ctx context.Context, l *lab.Lab, self, program string) error {
 	}
 }
 
-// fillDatabase loads the release's schema and seeds, straight to the database, and
-// then what the lab's own seed makes.
+// loadSchema gives the database the release's tables, straight and from the builder:
+// placing boots the release once on each node, and Mastodon boots on no empty
+// database. The builder has the settings of a node for no longer than that.
+func loadSchema(ctx context.Context, l *lab.Lab) error {
+	const settings = "/home/mastodon/.env.lab"
+	b, err := os.ReadFile(filepath.Join(l.Root("scotty"), "home/mastodon/.env.production"))
+	if err != nil {
+		return fmt.Errorf("cannot read the settings of a node: %w", err)
+	}
+	file := filepath.Join(l.Root("uhura"), settings)
+	if err := os.WriteFile(file, b, 0o644); err != nil { //nolint:gosec // the application's user reads it; it is gone with the next line but one
+		return fmt.Errorf("cannot lend the builder the settings of a node: %w", err)
+	}
+	_, err = l.Exec(ctx, "uhura", "sh", "-c", `set -a; . "$1"; cd "$2" && export RAILS_ENV=production DB_HOST="$3" DB_PORT=5432 DB_NAME=mastodon DISABLE_DATABASE_ENVIRONMENT_CHECK=1 &&
+exec runuser -u mastodon -- .refit/bin/bundle exec rails db:schema:load`, "sh", settings, "/home/mastodon/releases/"+l.Release, l.Database)
+	return errors.Join(err, os.Remove(file))
+}
+
+// fillDatabase runs the release's seeds, straight to the database, and then what the
+// lab's own seed makes.
 func fillDatabase(ctx context.Context, l *lab.Lab) error {
 	const script = `cd "$1" && export DB_HOST="$2" SEED_ADMIN_TOKEN="$3" SEED_PROBE_TOKEN="$4" SEED_LOAD_TOKEN="$5" && shift 5 &&
 exec runuser -u mastodon -- env RAILS_ENV=production DB_PORT=5432 DB_NAME=mastodon DISABLE_DATABASE_ENVIRONMENT_CHECK=1 .refit/bin/bundle exec rails "$@"`
@@ -147,14 +175,15 @@ exec runuser -u mastodon -- env RAILS_ENV=production DB_PORT=5432 DB_NAME=mastod
 		_, err := l.Exec(ctx, "scotty", append(known, args...)...)
 		return err
 	}
-	if err := rails("db:schema:load", "db:seed"); err != nil || l.Seed == "" {
+	if err := rails("db:seed"); err != nil || l.Seed == "" {
 		return err
 	}
 	b, err := os.ReadFile(l.Seed)
 	if err != nil {
 		return fmt.Errorf("cannot read the lab's seed: %w", err)
 	}
-	const there = "/tmp/lab-seed.rb"
+	// A host has its own /tmp in memory.
+	const there = "/var/tmp/lab-seed.rb"
 	if err := os.WriteFile(filepath.Join(l.Root("scotty"), there), b, 0o644); err != nil { //nolint:gosec // the application's user reads it
 		return err
 	}
