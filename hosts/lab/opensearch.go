@@ -62,6 +62,13 @@ func (s *Search) save() error {
 	return os.Rename(s.file+".new", s.file)
 }
 
+func (i *searchIndex) status() string {
+	if i.Closed {
+		return "close"
+	}
+	return "open"
+}
+
 // refusal is an answer in OpenSearch's form.
 type refusal struct {
 	status       int
@@ -115,7 +122,7 @@ func (s *Search) answer(r *http.Request) (any, error) {
 	case r.URL.Path == "/_cat/indices" && r.Method == http.MethodGet:
 		var out []any
 		for _, n := range slices.Sorted(maps.Keys(s.indexes)) {
-			out = append(out, map[string]any{"index": n, "health": "green", "status": "open", "docs.count": fmt.Sprint(len(s.indexes[n].Docs))})
+			out = append(out, map[string]any{"index": n, "health": "green", "status": s.indexes[n].status(), "docs.count": fmt.Sprint(len(s.indexes[n].Docs))})
 		}
 		return out, nil
 	case (r.URL.Path == "/_search/scroll" || strings.HasPrefix(r.URL.Path, "/_search/scroll/")) && (r.Method == http.MethodPost || r.Method == http.MethodGet || r.Method == http.MethodDelete):
@@ -194,12 +201,13 @@ func (s *Search) within(r *http.Request, name, what string) (any, error) {
 	case (what == "_close" || what == "_open") && post:
 		i.Closed = what == "_close"
 		return map[string]any{"acknowledged": true, "shards_acknowledged": true}, s.save()
-	case what == "_mapping" && get:
+	case (what == "_mapping" || what == "_mappings") && get:
 		return map[string]any{name: map[string]any{"mappings": i.Mappings}}, nil
-	case what == "_mapping" && (r.Method == http.MethodPut || post):
+	case (what == "_mapping" || what == "_mappings") && (r.Method == http.MethodPut || post):
 		var body struct {
-			Properties map[string]any
-			Dynamic    any
+			Properties    map[string]any
+			Dynamic       any
+			DateDetection any `json:"date_detection"`
 		}
 		if err := strict(r.Body, &body); err != nil {
 			return nil, err

@@ -99,6 +99,8 @@ func TestAnIndexIsPurgedByTheNameItsAliasesTell(t *testing.T) {
 	ask(t, s, "PUT", "/accounts/_settings", `{"index":{"analysis":{}}}`, 400, "non dynamic")
 	ask(t, s, "POST", "/accounts/_close", "", 200, "true")
 	ask(t, s, "POST", "/accounts/_search", "", 400, "index_closed_exception")
+	ask(t, s, "GET", "/_cat/indices", "", 200, `"status":"close"`)
+	ask(t, s, "PUT", "/accounts/_mappings", `{"date_detection":false,"properties":{"name":{"type":"text"}}}`, 200, "true")
 	ask(t, s, "PUT", "/accounts/_settings", `{"settings":{"analysis":{"analyzer":{"joined":{}}}}}`, 200, "true")
 	ask(t, s, "PUT", "/accounts/_settings", `{"settings":{"index":{"number_of_shards":2}}}`, 400, "non dynamic")
 	ask(t, s, "POST", "/accounts/_open", "", 200, "true")
