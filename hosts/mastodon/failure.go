@@ -14,8 +14,9 @@ var causes = []*regexp.Regexp{
 	regexp.MustCompile(`^rails aborted!|^bundler: |^== .*: migrating|[Aa]bort|[Ee]rror`),
 }
 
-// frame is a line of a backtrace, Ruby's or Node's.
-var frame = regexp.MustCompile(`^\s*(from )?[\w./@+~-]+\.(rb|rake|ru|js|mjs|cjs|ts):\d+(:\d+)?(:in .*)?$|^\s+at .*[(:]\S*:\d+|^\(See full trace|^Tasks: TOP|:in ['` + "`" + `][^']+'$`)
+// frame is a line of a backtrace, Ruby's or Node's. Ruby tells of an error that nobody
+// caught behind the place of its first frame, on the same line: that is none.
+var frame = regexp.MustCompile(`^\s*(from )?[\w./@+~-]+\.(rb|rake|ru|js|mjs|cjs|ts):\d+(:\d+)?(:in ['` + "`" + `][^']*')?$|^\s+at .*[(:]\S*:\d+|^\(See full trace|^Tasks: TOP|:in ['` + "`" + `][^']+'$`)
 
 // FailureLines picks from a tool's output the lines that tell why it failed, at
 // most max, in their order and without repetitions; the last lines where none

@@ -99,6 +99,15 @@ func TestChangedIndexesAreReadAndACutAnswerIsAnError(t *testing.T) {
 	}
 }
 
+func TestAnErrorThatNobodyCaughtIsNoFrame(t *testing.T) {
+	got := FailureLines("/home/mastodon/releases/v4.3.23/vendor/bundle/ruby/3.3.0/gems/activerecord-7.1.6/lib/active_record/statements.rb:55:in `exec': PG::UndefinedTable: ERROR:  relation \"users\" does not exist (ActiveRecord::StatementInvalid)\n"+
+		"LINE 10:  WHERE a.attrelid = '\"users\"'::regclass\n                             ^\n"+
+		"\tfrom /home/mastodon/releases/v4.3.23/vendor/bundle/ruby/3.3.0/gems/activerecord-7.1.6/lib/active_record/statements.rb:55:in `block (2 levels) in raw_execute'\n", 5)
+	if len(got) != 1 || !strings.Contains(got[0], `relation "users" does not exist`) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTheLinesThatNameTheCauseAreKept(t *testing.T) {
 	failed := migrateOutput + `bin/rails aborted!
 StandardError: An error has occurred, all later migrations canceled: (StandardError)
