@@ -2,10 +2,12 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"vmst.io/refit/hosts/mastodon"
+	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
 
@@ -53,7 +55,7 @@ func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
 		return "", err
 	}
 	if !job.Succeeded() {
-		return "", jobError(n, job, out)
+		return "", s.cause(n, job, out)
 	}
 	changed, err := mastodon.ReadSearchChanged(out)
 	if err != nil {
@@ -88,9 +90,35 @@ func (s search) deploy(ctx context.Context, say pipeline.Say) (string, error) {
 		return "", err
 	}
 	if !job.Succeeded() {
-		return "", jobError(n, job, out)
+		return "", errors.Join(s.cause(n, job, out), s.closed(ctx, n))
 	}
 	return "new definitions given to the search server: " + strings.Join(names, ", "), nil
+}
+
+// cause is a job's failure with the last line that tells of it: what failed here stands
+// in a note, which has no room for more.
+func (search) cause(n Node, job node.Job, out string) error {
+	err := jobError(n, job, out)
+	if e, ok := errors.AsType[*pipeline.Evidence](err); ok {
+		return fmt.Errorf("%w: %s", e.Err, e.Lines[len(e.Lines)-1])
+	}
+	return err
+}
+
+// closed names the indexes that answer no search: tootctl closes an index to change
+// it, and leaves it closed where the change is refused.
+func (s search) closed(ctx context.Context, n Node) error {
+	server, err := mastodon.ReadSearch(ctx, n.Agent, mastodon.SearchIn{Layout: s.d.Layout})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, i := range server.Indexes {
+		if i.Closed {
+			errs = append(errs, fmt.Errorf("the index %s is closed and no search in it is answered until it is opened: POST /%s/_open", i.Name, i.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s search) command(option string) string {

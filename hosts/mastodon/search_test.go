@@ -31,9 +31,9 @@ func searchServerAnswering(t *testing.T, root, indexes string) Layout {
 
 func TestTheSearchServerAndItsOwnIndexesAreTold(t *testing.T) {
 	l := searchServerAnswering(t, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`,
-		`[{"index":"masto_tags","health":"green","docs.count":"7"},{"index":"masto_accounts","health":"red","docs.count":null},{"index":"other"},{"index":".plugins"}]`)
+		`[{"index":"masto_tags","health":"green","docs.count":"7"},{"index":"masto_accounts","health":"red","status":"close","docs.count":null},{"index":"other"},{"index":".plugins"}]`)
 	got, err := readSearch(context.Background(), SearchIn{Layout: l}, nil)
-	want := Search{Enabled: true, Distribution: "opensearch", Version: "2.19.1", Indexes: []SearchIndex{{"masto_accounts", "red", 0}, {"masto_tags", "green", 7}}}
+	want := Search{Enabled: true, Distribution: "opensearch", Version: "2.19.1", Indexes: []SearchIndex{{"masto_accounts", "red", 0, true}, {"masto_tags", "green", 7, false}}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

@@ -50,6 +50,8 @@ type SearchIndex struct {
 	Name   string `json:"name"`
 	Health string `json:"health,omitempty"`
 	Docs   int64  `json:"docs"`
+	// Closed: it answers no search until it is opened.
+	Closed bool `json:"closed,omitempty"`
 }
 
 // LibrariesIn names a release whose native code to look at.

@@ -77,6 +77,7 @@ func searchServer(ctx context.Context, env environ) (Search, error) {
 	var indexes []struct {
 		Index  string `json:"index"`
 		Health string `json:"health"`
+		Status string `json:"status"`
 		Docs   string `json:"docs.count"`
 	}
 	if err := get("/_cat/indices?format=json", &indexes); err != nil {
@@ -90,7 +91,7 @@ func searchServer(ctx context.Context, env environ) (Search, error) {
 		if err != nil && i.Docs != "" {
 			return s, fmt.Errorf("the search server tells the documents of %s as %q", i.Index, i.Docs)
 		}
-		s.Indexes = append(s.Indexes, SearchIndex{i.Index, i.Health, docs})
+		s.Indexes = append(s.Indexes, SearchIndex{i.Index, i.Health, docs, i.Status == "close"})
 	}
 	slices.SortFunc(s.Indexes, func(a, b SearchIndex) int { return strings.Compare(a.Name, b.Name) })
 	return s, nil
