@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
@@ -74,9 +76,37 @@ func how(job node.Job) string {
 	return fmt.Sprintf("exit status %d", job.Code)
 }
 
-// boots boots a placed release once with the node's own configuration.
-func (d Deps) boots(ctx context.Context, n Node, release string, say pipeline.Say) error {
-	in := mastodon.BootSmoke(d.Layout, release, "refit-smoke.service")
+// smokeUnit boots a release once.
+const smokeUnit = "refit-smoke.service"
+
+// inTurn does something on every node that runs Mastodon. Nodes of one tier take
+// turns: a boot costs a node a CPU for seconds, and one of the tier must be free of that.
+func (d Deps) inTurn(ctx context.Context, do func(Node) error) error {
+	var g errgroup.Group
+	for _, tier := range []Fleet{d.webs(), d.sidekiqs()} {
+		g.Go(func() error {
+			for _, n := range tier {
+				// A boot takes its time, and nothing is half-done before it.
+				if err := pipeline.Safe(ctx); err != nil {
+					return err
+				}
+				if err := do(n); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// boots boots a placed release once with the node's own configuration: whole, or
+// without its models while the database lacks their columns.
+func (d Deps) boots(ctx context.Context, n Node, release string, whole bool, say pipeline.Say) error {
+	in := mastodon.BootSmoke(d.Layout, release, smokeUnit)
+	if !whole {
+		in = mastodon.BootUnmigrated(d.Layout, release, smokeUnit)
+	}
 	// It boots beside what serves, which has a weight of 100 (systemd.resource-control(5));
 	// where the kernel's groups share no processor time, the niceness says so.
 	in.Properties = append(in.Properties, "CPUWeight=10", "Nice=10", "IOSchedulingClass=idle")

@@ -51,6 +51,40 @@ func TestPreMigrationsRunOnceAndTheDatabaseSaysWhichWereApplied(t *testing.T) {
 	})
 }
 
+func TestTheReleaseIsBootedWholeOnlyWhenItsColumnsAreThere(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		if err := (preMigrate{w.d, w.f}).Run(t.Context(), w.say); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(w.booted)
+		if want := []string{"decker runner", "kirk runner", "scotty runner", "spock runner"}; !slices.Equal(w.booted, want) {
+			t.Errorf("booted %q, want %q", w.booted, want)
+		}
+		for pre, want := range map[bool]string{true: "kirk -e", false: "kirk runner"} {
+			w.booted, w.f.Pre = nil, nil
+			if pre {
+				w.f.Pre = []builds.Migration{preMigration}
+			}
+			if err := (place{w.d, w.f}).boot(t.Context(), w.say); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.booted) != 4 || !slices.Contains(w.booted, want) {
+				t.Errorf("pre-migrations %v: booted %q, want %q", pre, w.booted, want)
+			}
+		}
+	})
+}
+
+func TestAReleaseThatDoesNotBootOnTheNewSchemaIsNotRolled(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.unbootable = "spock"
+		err := (preMigrate{w.d, w.f}).Run(t.Context(), w.say)
+		if err == nil || !strings.Contains(err.Error(), "spock: the placed release does not boot on the new schema") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestAMigrationFoundRunningIsWaitedForAndNotStartedAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.atWork("v4.5.15")

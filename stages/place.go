@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sync/errgroup"
 
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
@@ -61,29 +60,20 @@ func (s place) deliver(ctx context.Context, pack node.PackIn, say pipeline.Say) 
 	return err
 }
 
-// boot boots the placed release once on every node. Nodes of one tier take turns:
-// a boot costs a node a CPU for seconds, and one of the tier must be free of that.
+// boot boots the placed release once on every node: whole, if the database has all
+// that it needs. Otherwise its models are loaded once the pre-migrations are in.
 func (s place) boot(ctx context.Context, say pipeline.Say) error {
-	var g errgroup.Group
-	for _, tier := range []Fleet{s.d.webs(), s.d.sidekiqs()} {
-		g.Go(func() error {
-			for _, n := range tier {
-				// A boot takes its time, and nothing is half-done before it.
-				if err := pipeline.Safe(ctx); err != nil {
-					return err
-				}
-				if err := s.libraries(ctx, n); err != nil {
-					return err
-				}
-				if err := s.d.boots(ctx, n, s.f.To.Version.String(), say); err != nil {
-					return fmt.Errorf("%s: the placed release does not boot: %w", n.Name, err)
-				}
-				say("%s: placed, and boots with the node's own configuration", n.Name)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
+	whole := len(s.f.Pre) == 0
+	return s.d.inTurn(ctx, func(n Node) error {
+		if err := s.libraries(ctx, n); err != nil {
+			return err
+		}
+		if err := s.d.boots(ctx, n, s.f.To.Version.String(), whole, say); err != nil {
+			return fmt.Errorf("%s: the placed release does not boot: %w", n.Name, err)
+		}
+		say("%s: placed, and boots with the node's own configuration%s", n.Name, orWhy(whole, "", "; its models wait for the migrations"))
+		return nil
+	})
 }
 
 // libraries asks whether a node has the shared libraries that the release's gems

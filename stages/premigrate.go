@@ -57,7 +57,22 @@ func (s preMigrate) Run(ctx context.Context, say pipeline.Say) error {
 	if err := s.d.watch(ctx, s.f, fmt.Sprintf("%s is at its baseline on the new schema", s.f.From.Version), s.d.Holds.Migrated, nil, say); err != nil {
 		return err
 	}
-	return m.still(ctx)
+	if err := m.still(ctx); err != nil {
+		return err
+	}
+	return s.boot(ctx, say)
+}
+
+// boot boots the release once more on every node, whole: before the migrations its
+// models could not be loaded, and no node is taken out for one that does not boot.
+func (s preMigrate) boot(ctx context.Context, say pipeline.Say) error {
+	return s.d.inTurn(ctx, func(n Node) error {
+		if err := s.d.boots(ctx, n, s.f.To.Version.String(), true, say); err != nil {
+			return fmt.Errorf("%s: the placed release does not boot on the new schema: %w", n.Name, err)
+		}
+		say("%s: %s boots on the new schema", n.Name, s.f.To.Version)
+		return nil
+	})
 }
 
 // Undo runs no migration down: what was applied is additive, and old code lives

@@ -50,6 +50,8 @@ type world struct {
 	redisRun   string
 	cut        map[string]bool          // hosts that do not answer
 	boots      map[string]string        // hosts that were rebooted
+	booted     []string                 // nodes on which a release was booted once, and how
+	unbootable string                   // the node on which none boots
 	stuck      map[string]time.Duration // by verb: how long an answer takes
 	full       map[string]bool          // whose disk is full
 	queued     func() map[string]int64
@@ -270,12 +272,33 @@ func (w *world) verbs(n Node) []node.Verb {
 			return a, w.dbFails
 		}),
 		answer(w, n, "job.status", func(in node.UnitIn) (node.Job, error) { return w.job(in.Unit), nil }),
+		answer(w, n, "libraries", func(mastodon.LibrariesIn) (mastodon.Libraries, error) { return mastodon.Libraries{}, nil }),
+		answer(w, n, "job.clear", func(in node.UnitIn) (struct{}, error) {
+			delete(w.jobs, in.Unit)
+			return struct{}{}, nil
+		}),
 		answer(w, n, "job.start", func(in node.JobIn) (node.Job, error) {
+			if in.Unit == smokeUnit { // a boot changes nothing
+				w.booted = append(w.booted, n.Name+" "+in.Argv[len(in.Argv)-2])
+				j := node.Job{Unit: in.Unit, State: node.JobDone, Result: "success", Argv: in.Argv}
+				if w.unbootable == n.Name {
+					j.Result, j.Code = "exit-code", 1
+				}
+				w.jobs[in.Unit] = j
+				return j, nil
+			}
 			deed("start %s", in.Unit)
 			w.jobs[in.Unit] = node.Job{Unit: in.Unit, State: node.JobRunning, Argv: in.Argv, Run: "u-1", Began: time.Now()}
 			return w.jobs[in.Unit], nil
 		}),
 		answer(w, n, "job.log", func(in node.JobLogIn) (node.JobLogOut, error) {
+			if in.Unit == smokeUnit {
+				said := []byte("refit.version=4.5.15\n")
+				if w.unbootable == n.Name {
+					said = []byte("Undeclared attribute type for enum (RuntimeError)\n")
+				}
+				return node.JobLogOut{Data: said, Next: int64(len(said)), Size: int64(len(said))}, nil
+			}
 			from := min(max(in.Offset, 0), int64(len(w.log)))
 			return node.JobLogOut{Data: []byte(w.log[from:]), Next: int64(len(w.log)), Size: int64(len(w.log))}, nil
 		}),

@@ -49,6 +49,21 @@ func BootSmoke(l Layout, release, unit string) node.JobIn {
 	return rails(l, release, unit, "runner", `puts "refit.version=#{Mastodon::Version}"`)
 }
 
+// BootUnmigrated is BootSmoke on a schema that lacks the release's migrations: the
+// application starts without its models, of which some ask for columns that are not
+// there yet (Account of 4.5.0, by an enum). Rails' own tasks start it in this way
+// (the task environment), db:migrate among them.
+func BootUnmigrated(l Layout, release, unit string) node.JobIn {
+	job := rails(l, release, unit)
+	job.Argv = []string{l.Tool(release, "bundle"), "exec", "ruby", "-e", bootUnmigrated}
+	return job
+}
+
+const bootUnmigrated = `require './config/application'
+ActiveSupport.on_load(:before_initialize) { config.eager_load = false }
+Rails.application.initialize!
+puts "refit.version=#{Mastodon::Version}"`
+
 // SearchChanged asks which indexes' definitions differ from those in use;
 // ReadSearchChanged reads the answer. It changes nothing.
 func SearchChanged(l Layout, release, unit string) node.JobIn {

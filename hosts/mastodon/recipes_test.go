@@ -47,7 +47,7 @@ func TestNoJobHasASecretOrATerminalOrALimitOfTime(t *testing.T) {
 	l := Layout{}
 	for _, job := range []node.JobIn{
 		PreMigrate(l, "v1", "u", straight), PostMigrate(l, "v1", "u", straight), Pending(l, "v1", "u", straight, true),
-		BootSmoke(l, "v1", "u"), SearchChanged(l, "v1", "u"), SearchMapping(l, "v1", "u"),
+		BootSmoke(l, "v1", "u"), BootUnmigrated(l, "v1", "u"), SearchChanged(l, "v1", "u"), SearchMapping(l, "v1", "u"),
 	} {
 		all := strings.Join(slices.Concat(job.Argv, job.Env, job.Properties), " ")
 		for _, bad := range []string{"PASS", "RuntimeMaxSec", "lock_timeout", "TTYPath"} {
