@@ -19,6 +19,10 @@ import (
 )
 
 func TestARunThatOnlyPreparedIsBegunAnewAndNotResumed(t *testing.T) {
+	built := Summarise(pipeline.Plan{Kind: "build", To: "v4.6.0"}, pipeline.Result{Status: pipeline.Undone}, Extra{})
+	if want := "mend the cause, then again: refit build --to v4.6.0"; built.Next != want {
+		t.Errorf("got %q, want %q", built.Next, want)
+	}
 	for _, c := range []struct {
 		from string
 		res  pipeline.Result

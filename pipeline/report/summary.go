@@ -132,7 +132,7 @@ func (r Report) usual() string {
 // taken back, the command is given again and finds what is done already.
 func (r Report) anew() string {
 	again := fmt.Sprintf("refit %s --to %s", r.Kind, r.To)
-	if r.From == "" {
+	if r.From == "" && r.Kind == "place" {
 		again += " --first"
 	}
 	switch r.Status {
