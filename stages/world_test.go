@@ -271,10 +271,10 @@ func (w *world) verbs(n Node) []node.Verb {
 			}
 			return a, w.dbFails
 		}),
-		answer(w, n, "job.status", func(in node.UnitIn) (node.Job, error) { return w.job(in.Unit), nil }),
+		answer(w, n, "job.status", func(in node.UnitIn) (node.Job, error) { return w.job(jobOn(n, in.Unit)), nil }),
 		answer(w, n, "libraries", func(mastodon.LibrariesIn) (mastodon.Libraries, error) { return mastodon.Libraries{}, nil }),
 		answer(w, n, "job.clear", func(in node.UnitIn) (struct{}, error) {
-			delete(w.jobs, in.Unit)
+			delete(w.jobs, jobOn(n, in.Unit))
 			return struct{}{}, nil
 		}),
 		answer(w, n, "job.start", func(in node.JobIn) (node.Job, error) {
@@ -284,7 +284,7 @@ func (w *world) verbs(n Node) []node.Verb {
 				if w.unbootable == n.Name {
 					j.Result, j.Code = "exit-code", 1
 				}
-				w.jobs[in.Unit] = j
+				w.jobs[jobOn(n, in.Unit)] = j
 				return j, nil
 			}
 			deed("start %s", in.Unit)
@@ -369,6 +369,15 @@ func (w *world) probe(n Node, in mastodon.ProbeIn) mastodon.Probe {
 }
 
 // job is asked for: one at work ends after a few times.
+// jobOn is where a job is found: trial boots run on several nodes at once, migrations
+// on one.
+func jobOn(n Node, unit string) string {
+	if unit == smokeUnit {
+		return n.Name + " " + unit
+	}
+	return unit
+}
+
 func (w *world) job(unit string) node.Job {
 	j, ok := w.jobs[unit]
 	if !ok {
