@@ -31,11 +31,11 @@ var wrapped = map[string]string{
 
 // wrapper is the text of one. The release's path is absolute in it, not found
 // from the wrapper's place: who came through live keeps the release it began
-// with when live moves on.
-func wrapper(dir, command string) string {
+// with when live moves on. order are the runtimes as their programs are looked for.
+func wrapper(dir, command string, order []string) string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n# Made by refit: runs with the Ruby and the Node of this release.\n")
-	fmt.Fprintf(&b, "PATH=%s/.refit/ruby/bin:%s/.refit/node/bin:${PATH:-/usr/local/bin:/usr/bin:/bin}\n", dir, dir)
+	fmt.Fprintf(&b, "PATH=%s/.refit/%s/bin:%s/.refit/%s/bin:${PATH:-/usr/local/bin:/usr/bin:/bin}\n", dir, order[0], dir, order[1])
 	b.WriteString(": \"${RAILS_ENV:=production}\" \"${NODE_ENV:=production}\"\n")
 	b.WriteString("export PATH RAILS_ENV NODE_ENV\n")
 	if strings.Contains(command, "%s") {
@@ -45,6 +45,23 @@ func wrapper(dir, command string) string {
 	}
 	b.WriteString(command + " \"$@\"\n")
 	return b.String()
+}
+
+// lookup is the order in which the runtimes' folders are looked through: the one that
+// holds the other's program too comes last. Debian's Ruby stands in /usr, beside
+// Debian's Node, which must not take the place of one in a folder of its own.
+func lookup(t Toolchain) ([]string, error) {
+	holds := func(prefix, program string) bool {
+		_, err := os.Stat(filepath.Join(prefix, "bin", program))
+		return err == nil
+	}
+	switch {
+	case t.Ruby.Prefix == t.Node.Prefix || !holds(t.Ruby.Prefix, "node"):
+		return []string{"ruby", "node"}, nil
+	case !holds(t.Node.Prefix, "ruby"):
+		return []string{"node", "ruby"}, nil
+	}
+	return nil, fmt.Errorf("%s and %s hold a Ruby and a Node each; give one of the two a folder of its own", t.Ruby.Prefix, t.Node.Prefix)
 }
 
 // bundleConfig is .bundle/config: a bundle of exactly the locked gems, inside
@@ -88,10 +105,14 @@ func link(_ context.Context, in LinkIn) (struct{}, error) {
 			return fail(err)
 		}
 	}
+	order, err := lookup(in.Toolchain)
+	if err != nil {
+		return fail(err)
+	}
 	files := map[string]string{".bundle/config": bundleConfig(in.Toolchain)}
 	modes := map[string]os.FileMode{".bundle/config": 0o644}
 	for name, command := range wrapped {
-		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command), 0o755
+		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command, order), 0o755
 	}
 	for name, text := range files {
 		at := filepath.Join(dir, name)
