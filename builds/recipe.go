@@ -79,7 +79,7 @@ type Recipe struct {
 }
 
 // recipeFormat rises when the steps change meaning, so that older builds are made again.
-const recipeFormat = 1
+const recipeFormat = 2
 
 // Digest names the recipe and its steps: equal digests build equal releases.
 // Mirrors other than the checksum rule do not count: what they serve is held
