@@ -21,7 +21,7 @@ func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
 		{release: "v4.5.5", code: 6, config: quick, words: []string{"kirk: page: / answers 500"}},
 		{release: "v4.5.6", code: 1, words: []string{"packs/chunk-", "(missing)"}},
 		{release: "v4.5.7", code: 6, config: quick, words: []string{"mastodon-streaming@4000.service on kirk does not stay up"}},
-		{release: "v4.5.8", code: 6, config: append([]string{"sidekiq: 3s", "sidekiq: 30s"}, quick...), words: []string{"on scotty does not stay up", "KILL"}},
+		{release: "v4.5.8", code: 6, config: append([]string{"sidekiq: 3s", "sidekiq: 30s"}, quick...), words: []string{"Sidekiq on scotty works with v4.5.8: was true for", "KILL"}},
 		{release: "v4.5.9", code: 3, words: []string{">=26"}},
 		{release: "v4.5.10", code: 6, config: quick, words: []string{"mastodon-web.service on kirk"}},
 		{release: "v4.6.4", code: 3, words: []string{"3.4", "ruby"}},
