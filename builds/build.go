@@ -86,7 +86,7 @@ func (b *Builder) checkRoom(ctx context.Context, r Recipe) error {
 	}
 	for _, d := range facts.Disks {
 		if d.Free < uint64(free) {
-			return fmt.Errorf("%s has %s free below %s; a build needs %s there: make room", b.Name, size(int64(d.Free)), d.Path, size(free))
+			return fmt.Errorf("%s has %s free below %s; a build needs %s there: make room%s", b.Name, size(int64(d.Free)), d.Path, size(free), builtBefore(facts.Releases, r))
 		}
 	}
 	if have := facts.MemoryAvailable + facts.SwapFree; have < memory {
@@ -99,6 +99,21 @@ func (b *Builder) checkRoom(ctx context.Context, r Recipe) error {
 		}
 	}
 	return nil
+}
+
+// builtBefore names the builds beside the one that is to be made. Those older than the
+// release that the fleet is on are of no more use; an upgrade removes them at its end.
+func builtBefore(have []node.ReleaseFact, r Recipe) string {
+	var names []string
+	for _, h := range have {
+		if h.Name != r.Release.Version.String() {
+			names = append(names, h.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; below %s lie %s, of which those that the fleet is past are of no more use", path.Dir(r.Layout.Dir(r.Release.Version)), strings.Join(names, ", "))
 }
 
 // size writes bytes for people.

@@ -302,7 +302,8 @@ func TestTooLittleRoomIsToldBeforeAnythingIsTouched(t *testing.T) {
 	}
 	w.host.memory = 8 << 30
 	w.builder.MinFree = 100 << 30
-	if _, err := w.builder.Build(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "make room") {
+	w.host.releases = []node.ReleaseFact{{Name: "v4.3.23"}, {Name: r.Release.Version.String()}, {Name: "v4.4.22"}}
+	if _, err := w.builder.Build(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "make room; below /") || !strings.Contains(err.Error(), "/releases lie v4.3.23, v4.4.22, of which") {
 		t.Errorf("disk: %v", err)
 	}
 	if exists(t, w.dir()) {

@@ -31,6 +31,8 @@ type host struct {
 	t *testing.T
 	// memory available, bytes.
 	memory int64
+	// releases that lie there.
+	releases []node.ReleaseFact
 	// running are units that an earlier build left.
 	running map[string]bool
 	// before is called before each verb; an error is the verb's answer.
@@ -68,7 +70,7 @@ func (h *host) Call(ctx context.Context, verb string, in any, payload io.Reader,
 func (h *host) answer(ctx context.Context, verb string, in any, payload io.Reader, say func(string)) (any, error) {
 	switch verb {
 	case "facts":
-		f := node.Facts{MemoryAvailable: h.memory}
+		f := node.Facts{MemoryAvailable: h.memory, Releases: h.releases}
 		for _, p := range in.(node.FactsIn).Paths {
 			f.Disks = append(f.Disks, node.Disk{Path: p, Free: 10 << 30})
 		}

@@ -137,11 +137,16 @@ func TestTheReleaseBeforeAndTheNewestOthersStay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := someDeps()
 			d.Keep = test.keep
-			got, err := prune{d, someFacts(t)}.keep(test.have)
-			if err != nil || !slices.Equal(got, test.want) {
-				t.Errorf("%q, %v; wanted %q", got, err, test.want)
+			got := prune{d, someFacts(t)}.keep(d.webs()[0], test.have)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q; wanted %q", got, test.want)
 			}
 		})
+	}
+	d := someDeps()
+	got := prune{d, someFacts(t)}.keep(d.builder(), have("v4.5.9", "v4.5.13", "v4.5.14", "v4.5.16", "by-hand"))
+	if want := []string{"v4.5.15", "v4.5.14", "v4.5.16", "by-hand"}; !slices.Equal(got, want) {
+		t.Errorf("a builder keeps %q; wanted %q", got, want)
 	}
 }
 

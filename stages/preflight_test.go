@@ -90,7 +90,7 @@ func TestPruningTellsWhatWentOnEachNode(t *testing.T) {
 		if err := (prune{w.d, w.f}).Run(t.Context(), w.say); err != nil {
 			t.Fatal(err)
 		}
-		if want := []string{"decker: v4.5.12", "kirk: v4.5.12", "scotty: v4.5.12", "spock: v4.5.12"}; !slices.Equal(w.f.Pruned, want) {
+		if want := []string{"decker: v4.5.12", "khan: v4.5.12", "kirk: v4.5.12", "scotty: v4.5.12", "spock: v4.5.12"}; !slices.Equal(w.f.Pruned, want) {
 			t.Errorf("pruned: %q", w.f.Pruned)
 		}
 		if !w.heard("kirk: v4.5.15, v4.5.14 stay, removed: v4.5.12") {

@@ -8,12 +8,14 @@ import (
 	"sync"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
 
-// prune removes old releases from the nodes. The new one, the one before it
-// (rollback needs it) and the newest others up to the configured number stay.
+// prune removes old releases from the nodes, and old builds from the builder. The new
+// one, the one before it (rollback needs it) and the newest others up to the configured
+// number stay; on a builder that is no node, whatever is not older than the one before.
 type prune struct {
 	d Deps
 	f *Facts
@@ -25,15 +27,16 @@ func (prune) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 	var mu sync.Mutex
-	err := s.d.Fleet.Apps().each(ctx, func(ctx context.Context, n Node) error {
+	all := s.d.Fleet.Apps()
+	if b := s.d.builder(); !b.Has(hosts.Web) && !b.Has(hosts.Sidekiq) {
+		all = append(slices.Clip(all), b)
+	}
+	err := all.each(ctx, func(ctx context.Context, n Node) error {
 		facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: s.d.Layout.Home})
 		if err != nil {
 			return err
 		}
-		keep, err := s.keep(facts.Releases)
-		if err != nil {
-			return fmt.Errorf("%s: %w", n.Name, err)
-		}
+		keep := s.keep(n, facts.Releases)
 		out, err := n.Agent.Prune(ctx, node.PruneIn{Home: s.d.Layout.Home, Keep: keep}, sayer(n, say))
 		if err != nil {
 			return fmt.Errorf("%s: cannot remove old releases: %w", n.Name, err)
@@ -55,25 +58,32 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 	return err
 }
 
-func (s prune) keep(have []node.ReleaseFact) ([]string, error) {
+// keep names the releases that stay on a host that has those.
+func (s prune) keep(n Node, have []node.ReleaseFact) []string {
 	keep := []string{s.f.To.Version.String(), s.f.From.Version.String()}
+	built := !n.Has(hosts.Web) && !n.Has(hosts.Sidekiq)
 	var others []builds.Version
 	for _, r := range have {
-		v, err := builds.ParseVersion(r.Name)
-		if err != nil {
-			// A name that is no version was not put there by refit: it stays.
-			keep = append(keep, r.Name)
+		if slices.Contains(keep, r.Name) {
 			continue
 		}
-		if !slices.Contains(keep, r.Name) {
+		v, err := builds.ParseVersion(r.Name)
+		switch {
+		case err != nil:
+			// A name that is no version was not put there by refit: it stays.
+			keep = append(keep, r.Name)
+		case !built:
 			others = append(others, v)
+		case v.Compare(s.f.From.Version) > 0:
+			// It may have been built for the next upgrade.
+			keep = append(keep, r.Name)
 		}
 	}
 	slices.SortFunc(others, func(a, b builds.Version) int { return b.Compare(a) })
 	for _, v := range others[:min(len(others), max(s.d.Keep-1, 0))] {
 		keep = append(keep, v.String())
 	}
-	return keep, nil
+	return keep
 }
 
 // Undo cannot bring back what was removed, and need not: the release before this

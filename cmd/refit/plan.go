@@ -185,7 +185,9 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	list("queues added", f.Facets.QueuesAdded)
 	list("search definitions changed", f.Facets.ChewyChanged)
 	list("unit and nginx examples changed upstream (compare with yours)", f.Facets.DistChanged)
-	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
+	if n := len(f.Facets.MigrationsChanged); n > 0 {
+		fmt.Fprintf(&b, "%d earlier migrations changed in place; they do not run again\n", n)
+	}
 	list("to be known", f.Said)
 	fmt.Fprintf(&b, "%s is rolled first\n\n", first)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
