@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"vmst.io/refit/builds"
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
@@ -27,11 +26,8 @@ func (prune) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 	var mu sync.Mutex
-	all := s.d.Fleet.Apps()
-	if b := s.d.builder(); !b.Has(hosts.Web) && !b.Has(hosts.Sidekiq) {
-		all = append(slices.Clip(all), b)
-	}
-	err := all.each(ctx, func(ctx context.Context, n Node) error {
+	b := s.d.builder()
+	err := append(s.d.Fleet.Apps().But(b.Name), b).each(ctx, func(ctx context.Context, n Node) error {
 		facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: s.d.Layout.Home})
 		if err != nil {
 			return err
@@ -61,7 +57,7 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 // keep names the releases that stay on a host that has those.
 func (s prune) keep(n Node, have []node.ReleaseFact) []string {
 	keep := []string{s.f.To.Version.String(), s.f.From.Version.String()}
-	built := !n.Has(hosts.Web) && !n.Has(hosts.Sidekiq)
+	_, runs := s.d.Fleet.Apps().Named(n.Name)
 	var others []builds.Version
 	for _, r := range have {
 		if slices.Contains(keep, r.Name) {
@@ -72,7 +68,7 @@ func (s prune) keep(n Node, have []node.ReleaseFact) []string {
 		case err != nil:
 			// A name that is no version was not put there by refit: it stays.
 			keep = append(keep, r.Name)
-		case !built:
+		case runs:
 			others = append(others, v)
 		case v.Compare(s.f.From.Version) > 0:
 			// It may have been built for the next upgrade.
