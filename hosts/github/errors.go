@@ -1,0 +1,67 @@
+package github
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// What a source can fail of, to be told apart with errors.Is. All but a
+// context's end come as *Error.
+var (
+	// ErrLimited: GitHub answers no more for now. Error.Until says until when;
+	// nothing is sent before. It ends by itself.
+	ErrLimited = errors.New("GitHub's rate limit")
+	// ErrUnreachable: no whole answer came, or GitHub said that it is out of
+	// order, for as long as Options.Patience. It may end by itself.
+	ErrUnreachable = errors.New("GitHub unreachable")
+	// ErrAnswer: an answer came that is not what the API describes: another
+	// program answers for GitHub, or the API has changed. What it said is not used.
+	ErrAnswer = errors.New("not an answer of GitHub's API")
+	// ErrUnsettled: the list changed every time it was read; the next poll will do.
+	ErrUnsettled = errors.New("the list of releases changes while it is read")
+	// ErrDenied: the token is refused, or what it may do does not suffice. A
+	// person must act.
+	ErrDenied = errors.New("GitHub denies access")
+	// ErrMoved: the repository has another name or another owner now. A person
+	// must look at who that is.
+	ErrMoved = errors.New("the repository has moved")
+	// ErrNotFound: there is no such repository, release or tag, or the token may
+	// not see it; GitHub gives the same answer to both.
+	ErrNotFound = errors.New("not found on GitHub")
+)
+
+// Error is a source that failed. It never means that there is nothing new.
+type Error struct {
+	// Kind is one of the errors above; errors.Is finds it.
+	Kind error
+	// Source is the host that was asked, such as api.github.com.
+	Source string
+	// What was asked for, such as "the releases of mastodon/mastodon".
+	What string
+	// Until is when it makes sense to ask again, by this machine's clock; zero
+	// where nobody said.
+	Until time.Time
+	// Happened tells what came instead of an answer.
+	Happened string
+	// Advice tells what to do next.
+	Advice string
+	// Cause is the error below, nil where an answer came.
+	Cause error
+
+	wait  time.Duration // the least pause before the next attempt
+	again bool          // whether another attempt within one call may help
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("cannot get %s from %s: %s; %s", e.What, e.Source, e.Happened, e.Advice)
+}
+
+// Is makes errors.Is(err, ErrLimited) and its like true.
+func (e *Error) Is(target error) bool { return target == e.Kind }
+
+// Unwrap gives the error below, such as a *net.OpError.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// clock writes a time for people, to the second, in UTC.
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }

@@ -1,0 +1,170 @@
+package github
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	adviceStatus = "look at this machine's way out and at https://www.githubstatus.com; it is asked again at the next poll"
+
+	// unnamed is the least pause where GitHub names none
+	// (docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api);
+	// it doubles with each refusal in a row.
+	unnamed = time.Minute
+	// longest is the most that is believed. GitHub's longest window is an hour;
+	// a mistaken header must not silence the watcher for good.
+	longest = 24 * time.Hour
+)
+
+// judge tells what an answer that is neither 200 nor 304 means.
+func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
+	var said struct {
+		Message string `json:"message"`
+		Docs    string `json:"documentation_url"`
+	}
+	if json.Unmarshal(body, &said) != nil { // a page for people; its status is all it says
+		said.Message, said.Docs = "", ""
+	}
+	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp)}
+	if said.Message != "" {
+		e.Happened += ": " + c.quote(said.Message)
+	}
+	code := resp.StatusCode
+	switch {
+	case (code == http.StatusForbidden || code == http.StatusTooManyRequests) && c.limited(e, resp, said.Message, said.Docs):
+	case code >= 500:
+		e.Kind, e.Advice, e.again = ErrUnreachable, adviceStatus, true
+		if after, named := retryAfter(resp); named {
+			e.wait = c.hold(e, after, named)
+		}
+	case code >= 300 && code < 400 && code != http.StatusNotModified:
+		e.Kind = ErrMoved
+		e.Happened += ", which points to " + c.quote(resp.Header.Get("Location"))
+		e.Advice = "the repository was renamed or given away: open it in a browser, look at who owns it now, and put the new name into the configuration if you trust it"
+	case code == http.StatusUnauthorized:
+		e.Kind, e.Advice = ErrDenied, "the token is wrong, expired or revoked: make a new one (public repositories need no scope), or take it out"
+	case code == http.StatusForbidden || code == http.StatusUnavailableForLegalReasons:
+		e.Kind, e.Advice = ErrDenied, "see what the token may do and whether its organisation asks for single sign-on; public repositories can be read without a token"
+	case code == http.StatusNotFound || code == http.StatusGone:
+		e.Kind, e.Advice = ErrNotFound, "see whether the name is right; if it was there yesterday, find out who removed it before you upgrade"
+	default:
+		e.Kind, e.Advice = ErrAnswer, "see what answers there (a proxy?); what it said is not used"
+	}
+	return e
+}
+
+// status writes a code with its name, which HTTP/2 does not carry.
+func status(resp *http.Response) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+}
+
+// limited tells whether a 403 or 429 is a limit, and if so until when. The order
+// is GitHub's own: Retry-After, else the reset where nothing remains, else at
+// least a minute. Where both are named, the later one counts.
+func (c *Client) limited(e *Error, resp *http.Response, message, docs string) bool {
+	after, named := retryAfter(resp)
+	primary := resp.Header.Get("X-RateLimit-Remaining") == "0"
+	says := strings.ToLower(message + " " + docs)
+	if !named && !primary && resp.StatusCode != http.StatusTooManyRequests &&
+		!strings.Contains(says, "rate limit") && !strings.Contains(says, "rate-limit") && !strings.Contains(says, "abuse") {
+		return false
+	}
+	if primary {
+		if reset, ok := untilReset(resp); ok {
+			after, named = max(after, reset), true
+		}
+	}
+	e.Kind, e.again = ErrLimited, true
+	e.wait = c.hold(e, after, named)
+	e.Advice = fmt.Sprintf("nothing is sent before %s", clock(e.Until))
+	if primary && c.token == "" {
+		e.Advice += "; a token raises the limit from " + cmp.Or(digits(resp.Header.Get("X-RateLimit-Limit")), "60") + " to 5000 requests an hour"
+	}
+	return true
+}
+
+// hold notes for all later calls until when GitHub wants to be left alone, and
+// tells how long that is.
+func (c *Client) hold(e *Error, after time.Duration, named bool) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !named {
+		after = min(unnamed<<min(c.strikes, 6), time.Hour)
+		c.strikes++
+	}
+	after = min(max(after, time.Second), longest)
+	e.Until = time.Now().Add(after)
+	if c.held == nil || c.held.Until.Before(e.Until) {
+		c.held = e
+	}
+	return after
+}
+
+// heldBack is what still keeps everything from being sent, as an error for this
+// question; nil if nothing does.
+func (c *Client) heldBack(q question) *Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		return nil
+	}
+	left := time.Until(c.held.Until)
+	if left <= 0 {
+		c.held = nil
+		return nil
+	}
+	e := *c.held
+	e.What, e.wait = q.what, left
+	return &e
+}
+
+// accepted notes that GitHub answers again.
+func (c *Client) accepted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.strikes = 0
+}
+
+// retryAfter reads Retry-After, in seconds or as a date.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	text := resp.Header.Get("Retry-After")
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return time.Duration(n) * time.Second, true
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(at.Sub(theirNow(resp)), 0), true
+	}
+	return 0, false
+}
+
+// untilReset reads X-RateLimit-Reset, seconds since 1970 by GitHub's clock.
+func untilReset(resp *http.Response) (time.Duration, bool) {
+	n, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, false
+	}
+	return max(time.Unix(n, 0).Sub(theirNow(resp)), 0), true
+}
+
+// theirNow is the time at GitHub when it answered: its reset is a time of its
+// own clock, and this machine's may be off.
+func theirNow(resp *http.Response) time.Time {
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		return at
+	}
+	return time.Now()
+}
+
+// digits is s if it is a plain number, else "".
+func digits(s string) string {
+	if _, err := strconv.ParseUint(s, 10, 32); err != nil {
+		return ""
+	}
+	return s
+}
