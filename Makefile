@@ -30,7 +30,7 @@ test: test-unit test-lab ## all tests that fit in about 30 minutes, lab tests in
 test-unit: tools
 	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
 	REFIT_UNIT=1 $(GO) test -race ./...
-	$(GO) test ./pipeline ./stages ./hosts/keeper # walks of every course, which the race detector would slow down
+	$(GO) test ./pipeline ./stages ./hosts/keeper ./hosts/github # walks of every course, and months of polls, which the race detector would slow down
 
 test-lab: build
 ifeq ($(LAB_TESTS),1)

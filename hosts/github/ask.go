@@ -79,7 +79,7 @@ func (c *Client) ask(ctx context.Context, q question) (answer, error) {
 func (c *Client) read(q question, resp *gogithub.Response, body []byte) (answer, error) {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return answer{}, c.strange(q, fmt.Sprintf("the answer is no JSON, but %q", resp.Header.Get("Content-Type")))
+		return answer{}, c.strange(q, fmt.Sprintf("the answer is no JSON, but %q", c.quote(resp.Header.Get("Content-Type"))))
 	}
 	if !json.Valid(body) {
 		return answer{}, c.strange(q, fmt.Sprintf("the answer's %d bytes are not JSON", len(body)))

@@ -41,11 +41,13 @@ func play(t *testing.T, opts githubtest.Options, tell func(s story)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(ctx, s.wire) }()
+		defer func() {
+			cancel()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		}()
 		tell(s)
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
 	})
 }
 

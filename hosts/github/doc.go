@@ -14,6 +14,11 @@
 //     ETags and what came with them are handed in and handed back, so that they
 //     survive a restart and belong to one owner;
 //   - a redirect is an error: a repository that was renamed or given away is a
-//     thing to be looked at by a person, not to be followed;
+//     thing for a person to look at, not to be followed;
+//   - a limit, and a Retry-After of any kind, holds for the whole client: until it
+//     is over nothing is sent, since GitHub bans those who go on asking;
 //   - the token goes to the host of Options.BaseURL alone, and into no error.
+//
+// Who decides what to do with releases takes a Client through an interface of
+// its own, with as much of Releases, Release and Tag as it needs.
 package github

@@ -33,15 +33,15 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 	}
 	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp)}
 	if said.Message != "" {
-		e.Happened += ": " + c.quote(said.Message)
+		e.Happened += ": " + strings.TrimRight(c.quote(said.Message), ". ")
 	}
 	code := resp.StatusCode
 	switch {
-	case (code == http.StatusForbidden || code == http.StatusTooManyRequests) && c.limited(e, resp, said.Message, said.Docs):
+	case (code == http.StatusForbidden || code == http.StatusTooManyRequests) && c.limited(e, resp, said.Message+" "+said.Docs):
 	case code >= 500:
 		e.Kind, e.Advice, e.again = ErrUnreachable, adviceStatus, true
 		if after, named := retryAfter(resp); named {
-			e.wait = c.hold(e, after, named)
+			e.leaveAlone(after)
 		}
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		e.Kind = ErrMoved
@@ -56,6 +56,7 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 	default:
 		e.Kind, e.Advice = ErrAnswer, "see what answers there (a proxy?); what it said is not used"
 	}
+	c.hold(*e)
 	return e
 }
 
@@ -67,10 +68,10 @@ func status(resp *http.Response) string {
 // limited tells whether a 403 or 429 is a limit, and if so until when. The order
 // is GitHub's own: Retry-After, else the reset where nothing remains, else at
 // least a minute. Where both are named, the later one counts.
-func (c *Client) limited(e *Error, resp *http.Response, message, docs string) bool {
+func (c *Client) limited(e *Error, resp *http.Response, says string) bool {
 	after, named := retryAfter(resp)
 	primary := resp.Header.Get("X-RateLimit-Remaining") == "0"
-	says := strings.ToLower(message + " " + docs)
+	says = strings.ToLower(says)
 	if !named && !primary && resp.StatusCode != http.StatusTooManyRequests &&
 		!strings.Contains(says, "rate limit") && !strings.Contains(says, "rate-limit") && !strings.Contains(says, "abuse") {
 		return false
@@ -80,30 +81,40 @@ func (c *Client) limited(e *Error, resp *http.Response, message, docs string) bo
 			after, named = max(after, reset), true
 		}
 	}
+	if !named {
+		after = c.strike()
+	}
 	e.Kind, e.again = ErrLimited, true
-	e.wait = c.hold(e, after, named)
-	e.Advice = fmt.Sprintf("nothing is sent before %s", clock(e.Until))
+	e.leaveAlone(after)
+	e.Advice = "nothing is sent before " + clock(e.Until)
 	if primary && c.token == "" {
 		e.Advice += "; a token raises the limit from " + cmp.Or(digits(resp.Header.Get("X-RateLimit-Limit")), "60") + " to 5000 requests an hour"
 	}
 	return true
 }
 
-// hold notes for all later calls until when GitHub wants to be left alone, and
-// tells how long that is.
-func (c *Client) hold(e *Error, after time.Duration, named bool) time.Duration {
+// leaveAlone notes how long nothing is to be sent.
+func (e *Error) leaveAlone(after time.Duration) {
+	e.wait = min(max(after, time.Second), longest)
+	e.Until = time.Now().Add(e.wait)
+}
+
+// strike is the pause after a refusal that named none.
+func (c *Client) strike() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !named {
-		after = min(unnamed<<min(c.strikes, 6), time.Hour)
-		c.strikes++
-	}
-	after = min(max(after, time.Second), longest)
-	e.Until = time.Now().Add(after)
-	if c.held == nil || c.held.Until.Before(e.Until) {
+	pause := min(unnamed<<min(c.strikes, 6), time.Hour)
+	c.strikes++
+	return pause
+}
+
+// hold keeps all later calls from sending anything before e.Until, if it has one.
+func (c *Client) hold(e Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held.Until.Before(e.Until) {
 		c.held = e
 	}
-	return after
 }
 
 // heldBack is what still keeps everything from being sent, as an error for this
@@ -111,15 +122,11 @@ func (c *Client) hold(e *Error, after time.Duration, named bool) time.Duration {
 func (c *Client) heldBack(q question) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.held == nil {
-		return nil
-	}
 	left := time.Until(c.held.Until)
 	if left <= 0 {
-		c.held = nil
 		return nil
 	}
-	e := *c.held
+	e := c.held
 	e.What, e.wait = q.what, left
 	return &e
 }
@@ -149,7 +156,8 @@ func untilReset(resp *http.Response) (time.Duration, bool) {
 	if err != nil || n <= 0 {
 		return 0, false
 	}
-	return max(time.Unix(n, 0).Sub(theirNow(resp)), 0), true
+	left := min(n-theirNow(resp).Unix(), int64(longest/time.Second)) // before it can overflow
+	return max(time.Duration(left)*time.Second, 0), true
 }
 
 // theirNow is the time at GitHub when it answered: its reset is a time of its

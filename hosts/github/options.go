@@ -58,8 +58,8 @@ type Client struct {
 	patience time.Duration
 
 	mu      sync.Mutex
-	held    *Error // why nothing is sent, until its time is over; nil if there is no reason
-	strikes int    // refusals in a row that named no time
+	held    Error // why nothing is sent before its Until; the zero value if there is no reason
+	strikes int   // refusals in a row that named no time
 }
 
 // New makes a client; it asks nothing yet. Errors never hold the token.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 )
 
 // say writes an error as GitHub does.
@@ -28,8 +29,7 @@ func (x *exchange) json(status int, v any) {
 func (x *exchange) raw(status int, body []byte) {
 	x.status = status
 	x.header.Set("Content-Type", "application/json; charset=utf-8")
-	x.body.Reset()
-	x.body.Write(body)
+	x.body = slices.Clip(body) // it may be a list that is kept
 }
 
 // condition gives an answer its ETag, and makes it a 304 where the caller has it.
@@ -39,13 +39,19 @@ func (s *Server) condition(x *exchange) {
 	if x.r.Method != http.MethodGet || x.status != http.StatusOK {
 		return
 	}
-	sum := sha256.Sum256(append([]byte(x.who+"\n"), x.body.Bytes()...))
-	etag := `W/"` + hex.EncodeToString(sum[:]) + `"`
+	etag := x.etags[x.who]
+	if etag == "" {
+		sum := sha256.Sum256(append([]byte(x.who+"\n"), x.body...))
+		etag = `W/"` + hex.EncodeToString(sum[:]) + `"`
+		if x.etags != nil {
+			x.etags[x.who] = etag
+		}
+	}
 	x.header.Set("ETag", etag)
 	x.header.Set("Vary", "Accept, Authorization, Cookie, X-GitHub-OTP, Accept-Encoding, Accept, X-Requested-With")
 	if x.r.Header.Get("If-None-Match") == etag {
 		x.status = http.StatusNotModified
-		x.body.Reset()
+		x.body = nil
 		x.header.Del("Link")
 		x.header.Del("Content-Type")
 	}

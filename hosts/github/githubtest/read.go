@@ -32,27 +32,29 @@ func (s *Server) listReleases(x *exchange) {
 	if r == nil {
 		return
 	}
-	page, size := number(x.r, "page", 1), number(x.r, "per_page", 30)
+	n, size := number(x.r, "page", 1), number(x.r, "per_page", 30)
 	visible := r.releases
 	if !x.token.Push {
 		visible = published(r.releases)
 	}
-	from, to := min((page-1)*size, len(visible)), min(page*size, len(visible))
-	key := fmt.Sprint(x.base, x.token.Push, page, size)
-	body, ok := r.pages[key]
+	from, to := min((n-1)*size, len(visible)), min(n*size, len(visible))
+	key := fmt.Sprint(x.base, x.token.Push, n, size)
+	made, ok := r.pages[key]
 	if !ok {
 		list := make([]any, 0, to-from)
 		for _, rel := range visible[from:to] {
 			list = append(list, releaseJSON(x.base, r, rel))
 		}
-		var err error
-		if body, err = json.Marshal(list); err != nil {
+		body, err := json.Marshal(list)
+		if err != nil {
 			s.fault("cannot write the list: %v", err)
 		}
-		r.pages[key] = body
+		made = page{body, map[string]string{}}
+		r.pages[key] = made
 	}
-	x.raw(http.StatusOK, body)
-	x.link(r.id, page, size, (len(visible)+size-1)/size)
+	x.raw(http.StatusOK, made.body)
+	x.etags = made.etags
+	x.link(r.id, n, size, (len(visible)+size-1)/size)
 }
 
 // link writes the Link header, which names the repository by its number.

@@ -61,7 +61,13 @@ type repo struct {
 	tags        map[string]Tag
 	objects     map[string]tagObject // by hash; what was pushed once stays
 	commits     map[string]Tag
-	pages       map[string][]byte // rendered lists, until something changes
+	pages       map[string]page // rendered lists, until something changes
+}
+
+// page is a rendered list and its ETags by caller.
+type page struct {
+	body  []byte
+	etags map[string]string
 }
 
 type tagObject struct{ name, kind, target string }
@@ -138,7 +144,7 @@ func (s *Server) AddRepo(name string) {
 	s.lastID++
 	s.repos[strings.ToLower(name)] = &repo{
 		id: s.lastID, owner: owner, name: short,
-		tags: map[string]Tag{}, objects: map[string]tagObject{}, commits: map[string]Tag{}, pages: map[string][]byte{},
+		tags: map[string]Tag{}, objects: map[string]tagObject{}, commits: map[string]Tag{}, pages: map[string]page{},
 	}
 	delete(s.moved, strings.ToLower(name)) // GitHub redirects until the old name is taken again
 }

@@ -12,7 +12,6 @@
 package githubtest
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"slices"
@@ -109,7 +108,8 @@ type exchange struct {
 	token  Token
 	status int
 	header http.Header
-	body   bytes.Buffer
+	body   []byte
+	etags  map[string]string // of this body by caller, where they are kept
 
 	wait, stall time.Duration
 	cut         Cut
@@ -117,7 +117,7 @@ type exchange struct {
 
 func (x *exchange) Header() http.Header         { return x.header }
 func (x *exchange) WriteHeader(code int)        { x.status = code }
-func (x *exchange) Write(b []byte) (int, error) { return x.body.Write(b) }
+func (x *exchange) Write(b []byte) (int, error) { x.body = append(x.body, b...); return len(b), nil }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -148,7 +148,7 @@ func (s *Server) answer(x *exchange) []func() {
 			for k, v := range t.Header {
 				x.header[http.CanonicalHeaderKey(k)] = v
 			}
-			x.body.WriteString(t.Body)
+			x.body = []byte(t.Body)
 			return nil
 		}
 	}
@@ -170,7 +170,7 @@ func (s *Server) send(w http.ResponseWriter, x *exchange) {
 	for k, v := range x.header {
 		w.Header()[k] = v
 	}
-	body := x.body.Bytes()
+	body := x.body
 	if x.status != http.StatusNotModified && x.status != http.StatusNoContent {
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	}
