@@ -186,6 +186,16 @@ func TestAHeaderThatMakesNoSenseIsAMinute(t *testing.T) {
 	}
 }
 
+func TestALimitThatIsToldInWordsAloneIsOne(t *testing.T) {
+	for _, says := range []string{githubtest.SecondaryMessage, githubtest.AbuseMessage, "API rate limit exceeded for installation ID 1."} {
+		play(t, githubtest.Options{}, func(s story) {
+			s.Trouble(githubtest.Trouble{Status: 403, Header: jsonHeader(), Body: `{"message":"` + says + `"}`})
+			_, err := s.client(github.Options{Token: token, Patience: time.Second}).Releases(s.Context(), mastodon, github.Known{})
+			s.failure(err, github.ErrLimited)
+		})
+	}
+}
+
 func TestAForbiddenAnswerThatIsNoLimitIsNoLimit(t *testing.T) {
 	play(t, githubtest.Options{}, func(s story) {
 		s.Trouble(githubtest.Trouble{Status: 403, Header: jsonHeader(), Body: `{"message":"Resource protected by organization SAML enforcement. You must grant your token access to this organization.","documentation_url":"https://docs.github.com/articles/x"}`})

@@ -17,6 +17,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"vmst.io/refit/hosts/github"
 )
 
 // description is GitHub's official description of the part of its API that is
@@ -245,3 +247,41 @@ func TestTheDescriptionIsHeldTo(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatTheClientSendsAndGetsIsAsGitHubDescribesIt(t *testing.T) {
+	d := describe(t)
+	s, _ := furnished(t)
+	held := 0
+	c, err := github.New(github.Options{Token: read, BaseURL: "http://127.0.0.1/", Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		rec := ask(s, req)
+		held++
+		return rec.Result(), d.hold(req, nil, rec.Result(), rec.Body.Bytes())
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := github.Repo{Owner: "mastodon", Name: "mastodon"}
+	var known github.Known
+	var id github.Identity
+	for range 2 { // the second time conditionally
+		got, err := c.Releases(t.Context(), repo, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = got.Known
+		if id, err = c.Tag(t.Context(), repo, "v4.6.5", id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Release(t.Context(), repo, "v4.6.5"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.Count(read); n.NotModified != 2 || held != 8 {
+		t.Errorf("%d exchanges were held to the description, %+v", held, n)
+	}
+}
+
+// roundTrip is a transport made of a function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
