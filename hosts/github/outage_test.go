@@ -119,6 +119,20 @@ func TestGitHubThatAsksToBeLeftAloneIsLeftAlone(t *testing.T) {
 	})
 }
 
+func TestAllPagesOfACallShareOnePatience(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		s.fill(120)
+		busy := http.Header{"Retry-After": {"40"}}
+		s.Trouble(githubtest.Trouble{Match: "page=2", Status: 503, Header: busy}, githubtest.Trouble{Status: 503, Header: busy})
+		began := time.Now()
+		_, err := s.client(github.Options{Token: token, Patience: time.Minute}).Releases(s.Context(), mastodon, github.Known{})
+		s.failure(err, github.ErrUnreachable)
+		if took := time.Since(began); took < 40*time.Second || took > time.Minute {
+			s.Errorf("it took %s", took)
+		}
+	})
+}
+
 func TestAGitHubThatIsNotThereIsSaid(t *testing.T) {
 	play(t, githubtest.Options{}, func(s story) {
 		gone := githubtest.NewWire()

@@ -31,7 +31,7 @@ func TestEveryNumberOfReleasesIsListedWhole(t *testing.T) {
 // A backport of an old branch is listed last. With exactly a hundred releases
 // before it, the first page's body and ETag stay as they were, and its answer 304
 // names no next page.
-func TestARelaseBehindAFullPageIsSeenThoughThatPageIsUnchanged(t *testing.T) {
+func TestAReleaseBehindAFullPageIsSeenThoughThatPageIsUnchanged(t *testing.T) {
 	play(t, githubtest.Options{}, func(s story) {
 		s.fill(100)
 		c := s.client(github.Options{Token: token})
@@ -108,6 +108,18 @@ func TestAListThatNeverSettlesIsAFailureAndNoList(t *testing.T) {
 		c := s.client(github.Options{Token: token})
 		_, err := c.Releases(s.Context(), mastodon, github.Known{})
 		s.failure(err, github.ErrUnsettled)
+	})
+}
+
+func TestReactionsThatComeWhileTheListIsReadDoNotUnsettleIt(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		ids := s.fill(150)
+		for range 30 {
+			s.Then("page=2", func() { s.Edit(upstream, ids[140], func(r *githubtest.Release) { r.Hearts++ }) })
+		}
+		if list := s.poll(s.client(github.Options{Token: token}), github.Known{}); len(list.Releases) != 150 {
+			s.Errorf("%d releases", len(list.Releases))
+		}
 	})
 }
 

@@ -31,10 +31,10 @@ const (
 func (c *Client) Releases(ctx context.Context, repo Repo, known Known) (List, error) {
 	at := c.begin()
 	what := "the releases of " + repo.String()
-	pages := known.Pages
 	if !strings.EqualFold(known.Repo, repo.String()) {
-		pages = nil
+		known = Known{}
 	}
+	pages := known.Pages
 	before, _ := all(pages)
 	renewed := false
 	for range maxRounds {

@@ -229,6 +229,21 @@ func TestWhatIsKnownOfAnotherRepositoryIsNotUsed(t *testing.T) {
 	})
 }
 
+// Two empty lists are alike to the byte, and so are their ETags.
+func TestAnEmptyListOfAnotherRepositoryIsNotTakenForThisOnes(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		s.AddRepo("elk-zone/elk")
+		c := s.client(github.Options{Token: token})
+		elk, err := c.Releases(s.Context(), github.Repo{Owner: "elk-zone", Name: "elk"}, s.poll(c, github.Known{}).Known)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if n := s.Count(token); !elk.Changed || n.NotModified != 0 {
+			s.Errorf("changed %v, %+v", elk.Changed, n)
+		}
+	})
+}
+
 func TestAProxyThatTakesETagsAwayCostsRequestsAndNothingElse(t *testing.T) {
 	play(t, githubtest.Options{}, func(s story) {
 		s.fill(120)

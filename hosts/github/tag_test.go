@@ -73,6 +73,18 @@ func TestATagThatStandsStillCostsOneFreeRequest(t *testing.T) {
 	})
 }
 
+func TestWhatAHashNamesIsNotAskedForAgain(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		s.SetTag(upstream, githubtest.Tag{Name: "v4.6.5", Commit: commitA, Tree: treeA, Objects: []string{objectA}})
+		known := s.identify(s.client(github.Options{Token: token}), "v4.6.5", github.Identity{})
+		// another token has other ETags
+		id := s.identify(s.client(github.Options{Token: pusher}), "v4.6.5", known)
+		if !id.Same(known) || id.ETag == known.ETag || s.Count(pusher).Requests != 1 {
+			s.Errorf("got %+v with %+v", id, s.Count(pusher))
+		}
+	})
+}
+
 func TestAMovedTagHasAnotherIdentity(t *testing.T) {
 	for name, moved := range map[string]githubtest.Tag{
 		"to another commit":                 {Name: "v4.6.5", Commit: commitB, Tree: treeB, Objects: []string{objectB}},
@@ -108,6 +120,10 @@ func TestWhatIsKnownOfAnotherTagIsNotUsed(t *testing.T) {
 		if id := s.identify(c, "v4.6.5", s.identify(c, "v4.6.4", github.Identity{})); id.Commit != commitB || id.Tree != treeB {
 			s.Errorf("got %+v", id)
 		}
+		other := s.identify(c, "v4.6.4", github.Identity{})
+		s.Trouble(githubtest.Trouble{Status: 304}) // for a question that is not conditional
+		_, err := c.Tag(s.Context(), mastodon, "v4.6.5", other)
+		s.failure(err, github.ErrAnswer)
 	})
 }
 
