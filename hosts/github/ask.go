@@ -67,10 +67,15 @@ func (c *Client) ask(ctx context.Context, q question) (answer, error) {
 		return answer{}, c.cut(q, err)
 	case resp.StatusCode == http.StatusNotModified && q.etag != "":
 		return answer{same: true, etag: q.etag}, nil
+	case resp.StatusCode < 300: // no question has such an answer, and go-github has read it
+		return answer{}, c.judge(q, resp.Response, nil)
 	}
-	text, err := io.ReadAll(resp.Body) // of go-github's copy; an answer cut here is judged by its status
-	if err != nil {
-		text = nil
+	text, err := io.ReadAll(resp.Body) // of go-github's copy, which may be cut: it drops that error
+	if err == nil && resp.ContentLength > int64(len(text)) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil { // a refusal that is cut may have been a limit
+		return answer{}, c.cut(q, err)
 	}
 	return answer{}, c.judge(q, resp.Response, text)
 }

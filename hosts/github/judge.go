@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	adviceStatus = "look at this machine's way out and at https://www.githubstatus.com; it is asked again at the next poll"
+	adviceStatus = "look at this machine's way out and at https://www.githubstatus.com, and ask again"
 
 	// unnamed is the least pause where GitHub names none
 	// (docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api);
@@ -32,7 +32,7 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 		said.Message, said.Docs = "", ""
 	}
 	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp)}
-	if said.Message != "" {
+	if said.Message != "" && said.Message != http.StatusText(resp.StatusCode) {
 		e.Happened += ": " + strings.TrimRight(c.quote(said.Message), ". ")
 	}
 	code := resp.StatusCode
@@ -42,6 +42,7 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 		e.Kind, e.Advice, e.again = ErrUnreachable, adviceStatus, true
 		if after, named := retryAfter(resp); named {
 			e.leaveAlone(after)
+			e.Advice = "nothing is sent before " + clock(e.Until) + "; " + adviceStatus
 		}
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		e.Kind = ErrMoved

@@ -52,6 +52,15 @@ func TestATroubleThatPassesIsNotSeenFromOutside(t *testing.T) {
 	}
 }
 
+// Half of a limit's words are no limit's, and would be a token that is refused.
+func TestARefusalThatIsCutIsAskedAgain(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		s.fill(1)
+		s.Trouble(githubtest.Trouble{Status: 403, Header: jsonHeader(), Body: `{"message":"` + githubtest.SecondaryMessage + `"}`, Cut: githubtest.CutWithin})
+		s.wantTags(s.poll(s.client(github.Options{Token: token}), github.Known{}), "v1.0.1")
+	})
+}
+
 func TestATroubleThatLastsIsAFailureAndNeverNothingNew(t *testing.T) {
 	for name, trouble := range passing(-1) {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +118,7 @@ func TestGitHubThatAsksToBeLeftAloneIsLeftAlone(t *testing.T) {
 		c := s.client(github.Options{Token: token})
 		for range 3 {
 			_, err := c.Releases(s.Context(), mastodon, github.Known{})
-			if e := s.failure(err, github.ErrUnreachable); e.Until.IsZero() {
+			if e := s.failure(err, github.ErrUnreachable); e.Until.IsZero() || !strings.Contains(e.Error(), "nothing is sent before 2000-01-01 00:10:00 UTC") {
 				s.Error(e)
 			}
 		}
