@@ -33,6 +33,7 @@ var doors = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"hosts/mastodon"},
 	"github.com/skeema/knownhosts":      {"hosts/ssh"},
 	"github.com/urfave/cli/v2":          {"cmd/lab", "cmd/refit"},
+	"github.com/yuin/goldmark":          {"builds/notes"},
 	"golang.org/x/crypto/ssh":           {"hosts/git", "hosts/hoststest", "hosts/ssh"},
 	"golang.org/x/net/html":             {"hosts/mastodon"},
 	"golang.org/x/sync":                 {"hosts/lab", "hosts/lab/bench", "hosts/mastodon", "hosts/node", "stages"},
@@ -51,7 +52,7 @@ var testDoors = map[string][]string{
 	"github.com/alicebob/miniredis/v2": {"hosts/mastodon"},
 	"github.com/getkin/kin-openapi":    {"hosts/github/githubtest"},
 	"github.com/goccy/go-yaml":         {"hosts/lab"},
-	"github.com/google/go-cmp":         {"builds", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
+	"github.com/google/go-cmp":         {"builds", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
 	"github.com/muesli/termenv":        {"pipeline/report"},
 }
 

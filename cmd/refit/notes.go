@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/builds"
+	upstream "vmst.io/refit/builds/notes"
+)
+
+func notesCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "notes",
+		Usage: "say what the notes of a release ask for: what refit does, and what is left to you",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "file", Usage: "the `BODY` of the release's page, as markdown"}, jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if c.String("file") == "" {
+				return exitWith(exitUsage, errors.New("notes needs --file and the body of a release's page, such as v4.6.5.md"))
+			}
+			n, err := readNotes(c.String("file"))
+			if err != nil {
+				return exitWith(exitUsage, err)
+			}
+			if c.Bool("json") {
+				return printJSON(s.out, notesJSON{upstream.Schema, n})
+			}
+			_, err = io.WriteString(s.out, notesText(n))
+			return err
+		},
+	}
+}
+
+// notesJSON is what the notes say, for programs.
+type notesJSON struct {
+	Schema string `json:"schema"` // "refit.notes/v1"
+	upstream.Notes
+}
+
+// readNotes reads no more of a file than a body can be long.
+func readNotes(name string) (upstream.Notes, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return upstream.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+	}
+	defer f.Close()
+	body, err := io.ReadAll(io.LimitReader(f, upstream.MaxBody+1))
+	if err != nil {
+		return upstream.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+	}
+	n, err := upstream.Parse(body)
+	if err != nil {
+		return n, fmt.Errorf("cannot read the notes in %s: %w; give the markdown body of a release's page on GitHub", name, err)
+	}
+	return n, nil
+}
+
+// notesText is what the notes say, for people: what is left to them first.
+func notesText(n upstream.Notes) string {
+	by := map[upstream.By][]upstream.Item{}
+	for _, it := range upstream.Judge(n, builds.Version{}) {
+		by[it.By] = append(by[it.By], it)
+	}
+	var b strings.Builder
+	name := n.Version.String()
+	if name == "" {
+		name = "a release that is not named"
+	}
+	switch left := len(by[upstream.Admin]); left {
+	case 0:
+		fmt.Fprintf(&b, "%s: nothing is left to you\n", name)
+	case 1:
+		fmt.Fprintf(&b, "%s: 1 thing is left to you\n", name)
+	default:
+		fmt.Fprintf(&b, "%s: %d things are left to you\n", name, left)
+	}
+	if list := advisoriesText(n.Advisories); list != "" {
+		fmt.Fprintf(&b, "security: %s\n", list)
+	}
+	if len(n.From) > 0 {
+		fmt.Fprintf(&b, "written for an upgrade from %s; from others, read the notes between as well\n", joinText(n.From, builds.Version.String, ", "))
+	}
+	for _, it := range by[upstream.Admin] {
+		b.WriteString("\n" + itemText(it))
+	}
+	b.WriteByte('\n')
+	flags := slices.DeleteFunc(slices.Clone(n.Flags), func(f string) bool {
+		return slices.ContainsFunc(by[upstream.Admin], func(it upstream.Item) bool { return slices.Contains(it.Texts, f) })
+	})
+	itemName := func(it upstream.Item) string { return it.Name }
+	for _, line := range [][2]string{
+		{"brings", strings.Join(flags, "; ")},
+		{"needs", joinText(n.Dependencies, func(d upstream.Dependency) string { return d.Name + " " + d.Min }, ", ")},
+		{"refit does", joinText(by[upstream.Refit], itemName, ", ")},
+		{"to be known", joinText(by[upstream.Nobody], itemName, ", ")},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(&b, "%-12s %s\n", line[0], line[1])
+		}
+	}
+	return b.String()
+}
+
+// itemText is an item with the first lines about it, and every command.
+func itemText(it upstream.Item) string {
+	const most = 2
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", it.Name, it.Why)
+	texts := slices.DeleteFunc(slices.Clone(it.Texts), func(t string) bool { return slices.Contains(it.Commands, t) })
+	for i, t := range texts {
+		if i == most {
+			fmt.Fprintf(&b, "    … and %d more: --json has them whole\n", len(texts)-most)
+			break
+		}
+		fmt.Fprintf(&b, "    %s\n", cut(t, 160))
+	}
+	for _, c := range it.Commands {
+		fmt.Fprintf(&b, "    $ %s\n", strings.ReplaceAll(c, "\n", "\n      "))
+	}
+	return b.String()
+}
+
+func advisoriesText(list []upstream.Advisory) string {
+	return joinText(list, func(a upstream.Advisory) string {
+		if a.Severity == "" {
+			return a.ID
+		}
+		return a.ID + " (" + a.Severity + ")"
+	}, ", ")
+}
+
+func joinText[T any](list []T, text func(T) string, by string) string {
+	var out []string
+	for _, x := range list {
+		out = append(out, text(x))
+	}
+	return strings.Join(out, by)
+}
+
+// cut shortens a text to so many characters; what is left out is in the JSON.
+func cut(s string, limit int) string {
+	if utf8.RuneCountInString(s) <= limit {
+		return s
+	}
+	return string([]rune(s)[:limit-1]) + "…"
+}
