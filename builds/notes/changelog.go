@@ -93,7 +93,7 @@ func (r *reader) changelog(b block) {
 	}
 	gone := r.entry == "removed" || r.entry == "deprecated"
 	for i, line := range strings.Split(b.text, "\n") {
-		if breaking.MatchString(line) || (gone && i == 0 && tools.MatchString(line)) {
+		if len(line) > longest || breaking.MatchString(line) || (gone && i == 0 && tools.MatchString(line)) {
 			r.warn(credits.ReplaceAllString(line, ""))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 var (
 	margin = regexp.MustCompile(`(?m)^[ \t]*(?:>[ \t]*)*`)
+	opened = regexp.MustCompile("[*_`\\\\<&!\\[].*$")
 	markup = regexp.MustCompile("[*_`\\\\]")
 )
 
@@ -82,13 +83,16 @@ func beyond(part, whole notes.Notes) []string {
 		}
 	}
 	for i, f := range part.Flags {
-		if !slices.ContainsFunc(whole.Flags, func(o string) bool { return o == f || (i == len(part.Flags)-1 && strings.HasPrefix(o, f)) }) {
+		// The last may be cut, also in the middle of markup.
+		start := opened.ReplaceAllString(f, "")
+		if !slices.ContainsFunc(whole.Flags, func(o string) bool { return o == f || (i == len(part.Flags)-1 && strings.HasPrefix(o, start)) }) {
 			faults = append(faults, "flag "+f)
 		}
 	}
 	for _, s := range part.Steps {
 		if !slices.ContainsFunc(whole.Steps, func(o notes.Step) bool {
-			return o.Target == s.Target && (s.Command == "" || s.Command == o.Command) && (o.Phase == s.Phase || s.Phase == notes.Before)
+			// Of a step at which the body ends, its text alone may be there.
+			return (s.Command == "" || s.Command == o.Command && s.Target == o.Target) && (s.Phase == o.Phase || s.Phase == notes.Before)
 		}) {
 			faults = append(faults, fmt.Sprintf("step %+v", s))
 		}

@@ -82,8 +82,8 @@ func (j *judge) text(s string) {
 }
 
 func (j *judge) step(s Step) {
-	if i := knownAt(s); i >= 0 {
-		j.add(string(known[i].deed), known[i].by, known[i].why, s.Text, s.Command)
+	if d := deedOf(s); d != nil {
+		j.add(d.name, d.by, d.why, s.Text, s.Command)
 		return
 	}
 	if w := subject(s.Text); w != nil && s.Command == "" {
@@ -94,18 +94,21 @@ func (j *judge) step(s Step) {
 	j.add(nameFor(s.Text), Admin, "refit does not do it", s.Text, s.Command)
 }
 
-var letters = regexp.MustCompile(`[a-z0-9]+`)
+var (
+	letters = regexp.MustCompile(`[\p{L}\p{N}]+`)
+	simple  = regexp.MustCompile(`^[a-z0-9]+$`)
+)
 
 // nameFor names a text that the vocabulary lacks. The name is the same as long as the
 // words are, whatever stands between them.
 func nameFor(text string) string {
 	words := letters.FindAllString(strings.ToLower(text), -1)
 	sum := sha256.Sum256([]byte(strings.Join(words, " ")))
-	if len(words) > 4 {
-		words = words[:4]
+	var name []string
+	for _, w := range words {
+		if simple.MatchString(w) && len(name) < 4 {
+			name = append(name, w[:min(len(w), 16)])
+		}
 	}
-	for i, w := range words {
-		words[i] = w[:min(len(w), 16)]
-	}
-	return strings.Join(append(words, hex.EncodeToString(sum[:4])), "-")
+	return strings.Join(append(name, hex.EncodeToString(sum[:4])), "-")
 }

@@ -74,7 +74,7 @@ func blocks(src []byte) []block {
 			util.Prioritized(parser.NewRawHTMLParser(), 400),
 			util.Prioritized(&few{InlineParser: parser.NewEmphasisParser(), key: parser.NewContextKey()}, 500),
 		),
-		parser.WithParagraphTransformers(parser.DefaultParagraphTransformers()...),
+		// No definitions of links: what stands below would change what is read above.
 	)
 	out := children(p.Parse(text.NewReader(src)), src)
 	if len(out) > 0 {

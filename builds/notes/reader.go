@@ -41,7 +41,7 @@ func newReader(src []byte, whole bool) *reader {
 // end is what was read. Notes without steps are a fragment, and a fragment must not
 // pass for notes that ask for nothing.
 func (r *reader) end() Notes {
-	if !slices.ContainsFunc(r.n.Steps, func(s Step) bool { return kindOf(s) == restart }) {
+	if !slices.ContainsFunc(r.n.Steps, restarts) {
 		r.unknown(NoSteps)
 	}
 	return r.n
@@ -171,7 +171,7 @@ func (r *reader) sentences(text string, codes []string, all bool) {
 	r.tagged(rest[0], codes)
 	left := strings.Join(rest, " ")
 	word := subject(left)
-	for _, c := range commands(codes) {
+	for _, c := range r.commands(left, codes) {
 		r.n.Steps = append(r.n.Steps, Step{phaseOf(left, r.restarted), r.target, left, c})
 	}
 	switch {
@@ -187,7 +187,7 @@ func (r *reader) sentences(text string, codes []string, all bool) {
 
 // listing reads a block of code: commands, or a file's content.
 func (r *reader) listing(b block) {
-	found := commands(joined(r.ended(b)))
+	found := r.commands(b.text, joined(r.ended(b)))
 	for _, c := range found {
 		r.n.Steps = append(r.n.Steps, Step{phaseOf(b.text, r.restarted), r.target, strings.Join(strings.Fields(b.text), " "), c})
 	}

@@ -90,26 +90,39 @@ func under(text, sub string) string {
 
 // step adds a step, one for each of its commands.
 func (r *reader) step(text string, codes []string, to Target) {
-	found := commands(codes)
+	found := r.commands(text, codes)
 	if len(found) == 0 {
 		found = []string{""}
 	}
-	was := r.restarted
+	was, word := r.restarted, subject(text)
 	for _, c := range found {
 		s := Step{phaseOf(text, was), to, text, c}
-		d := kindOf(s)
-		if d == restart {
+		if restarts(s) {
 			r.restarted = true
 			if !was {
 				s.Phase = During
 			}
 		}
 		r.n.Steps = append(r.n.Steps, s)
-		if d == none && to != Docker && subject(text) == nil {
+		if to != Docker && word == nil && deedOf(s) == nil {
 			r.unknown(text)
 		}
 	}
 }
+
+// commands are those of a text, but of one that names more than a text does, which is
+// not understood. Each makes a step with the whole text.
+func (r *reader) commands(text string, codes []string) []string {
+	found := commands(codes)
+	if len(found) > mostCommands {
+		r.unknown(text)
+		found = found[:mostCommands]
+	}
+	return found
+}
+
+// mostCommands is beyond what any line of the notes names: upstream's have two.
+const mostCommands = 20
 
 func phaseOf(text string, restarted bool) Phase {
 	if restarted || later.MatchString(text) {
@@ -159,6 +172,9 @@ var (
 // standing tells whether a sentence is of upstream's standing wording, and notes what
 // it says of this release.
 func (r *reader) standing(s string) bool {
+	if len(s) > longest {
+		return false
+	}
 	if m := checkout.FindStringSubmatch(s); m != nil {
 		return r.tag(s, m)
 	}

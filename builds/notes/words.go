@@ -41,6 +41,9 @@ func ahead(name, re string, by By, why string) word {
 // subject is what a text of upstream's is about; nil if the vocabulary does not have it.
 // The first that fits counts: what is narrow stands before what is wide.
 func subject(text string) *word {
+	if len(text) > longest {
+		return nil
+	}
 	for i := range vocabulary {
 		if vocabulary[i].re.MatchString(text) {
 			return &vocabulary[i]
@@ -104,8 +107,13 @@ var vocabulary = []word{
 // commanding are words by which prose asks for something.
 var commanding = regexp.MustCompile(`(?i)\b(?:please|must|make sure|ensure|you(?: will|'ll)? (?:need|have) to|you should|should be|needs? to be|be sure|remember to|requires?|do not|don['’]t (?:forget|run|use|update|upgrade)|critical|before (?:you|upgrading|updating|running)|downtime|breaking|we (?:strongly )?(?:recommend|advise|encourage)|it is recommended|important to|by hand|manually|no longer)\b`)
 
-// instructs tells whether prose sounds like an instruction.
-func instructs(s string) bool { return commanding.MatchString(s) }
+// instructs tells whether prose sounds like an instruction. What is too long to be
+// looked at is taken for one.
+func instructs(s string) bool { return len(s) > longest || commanding.MatchString(s) }
+
+// longest is the length in bytes of the longest text that is compared with what is
+// known: upstream's paragraphs have up to 2,500.
+const longest = 16 << 10
 
 // announces tells whether prose tells something of the whole release.
 func announces(s string) bool {
