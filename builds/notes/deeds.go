@@ -25,7 +25,7 @@ const (
 		"now that new code is running we can finish this will ones"
 	searching = "if you use are using elasticsearch opensearch update the search mappings indexes index with run by in accounts"
 	picking   = "if you are using use rbenv update the list of available versions and install proper ruby version by doing with in mastodon directory e.g /home/mastodon/live run"
-	restarted = "restart reload and the mastodon streaming web sidekiq services with run"
+	restarted = "restart reload all and the mastodon processes streaming web sidekiq services with by run"
 )
 
 // known are the steps that upstream's notes have. One that refit does itself must be
@@ -61,7 +61,7 @@ var (
 
 // restarts tells whether a step brings the new code into service.
 func restarts(s Step) bool {
-	return restartsUnit.MatchString(s.Command) || (s.Command == "" && restartsAll.MatchString(s.Text))
+	return restartsUnit.MatchString(s.Command) || restartsAll.MatchString(s.Text)
 }
 
 // whole matches a command to its end, behind settings, among which the one given must be.

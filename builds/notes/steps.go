@@ -163,6 +163,7 @@ var (
 		regexp.MustCompile(`^In particular, (?:it is very important to|please) read the v?[\d.]+ release notes(?:, as there have been multiple important changes)?\.?$`),
 		regexp.MustCompile(`^External dependencies have not changed (?:since|compared to) v?[\w.-]+?(?:, the compatible [\w ,.]+ versions are the same, that is)?[.:]?$`),
 		regexp.MustCompile(`^Check out the v?[\w.-]+ release notes for information\.?$`),
+		regexp.MustCompile(`^This is a \w+ release for the v?[\d.]+ version, if you(?:'re|’re| are) installing from an earlier version, please check the v?[\d.]+ release notes as they contain important information on how to update\.?$`),
 		regexp.MustCompile(`^For the recently released v?[\w.-]+, see v?[\w.-]+ release notes for information\.?$`),
 		regexp.MustCompile(`^To get an overview of what this release brings, check out our announcement blog post\.?$`),
 		regexp.MustCompile(`(?i)^full (?:changelog|release notes)(?:: \S+)?$`),
