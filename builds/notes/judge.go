@@ -74,7 +74,11 @@ func (j *judge) add(name string, by By, why, text, command string) {
 }
 
 func (j *judge) text(s string) {
-	if w := subject(s); w != nil {
+	switch w := subject(s); {
+	case w != nil && w.by == Nobody && asks(s):
+		j.add(w.name, Admin, "it asks for something: read it", s, "")
+		return
+	case w != nil:
 		j.add(w.name, w.by, w.why, s, "")
 		return
 	}

@@ -82,6 +82,22 @@ func TestRefitDoesWhatItIsKnownToDoAndNothingThatIsHungOntoIt(t *testing.T) {
 	}
 }
 
+func TestWhatIsOnlyToBeKnownIsNotWhereItAsksForSomething(t *testing.T) {
+	for text, want := range map[string]notes.By{
+		"This release is an important security release fixing two critical security issues (CVE-2030-1111).":  notes.Nobody,
+		"We recently released security updates, please update as soon as possible.":                           notes.Nobody,
+		"If you use nightly builds, do not use this release but update to nightly-9 with its security fixes.": notes.Nobody,
+		"While we continue to support Mastodon 9.1, we encourage administrators to update.":                   notes.Nobody,
+		"For the security fixes to work you must rotate your keys.":                                           notes.Admin,
+		"This security release requires a new proxy.":                                                         notes.Admin,
+		"While we continue to support Mastodon 9.1, please rebuild your images.":                              notes.Admin,
+	} {
+		if it := judgedAs(t, notes.Notes{Warnings: []string{text}}); it.By != want {
+			t.Errorf("%q is judged %+v, want %s", text, it, want)
+		}
+	}
+}
+
 func TestEveryNameCanBeTypedAndIsStable(t *testing.T) {
 	typed := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	for name, body := range everyBody(t) {

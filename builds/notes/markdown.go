@@ -266,14 +266,14 @@ func ofHTML(n *ast.HTMLBlock, src []byte) block {
 	return b
 }
 
-// unseen turns the writing around or takes no room: text that holds it may look
-// like another.
+// unseen turns the writing around or takes no room: text that holds it looks like
+// another. It is shown, so that what looks like a version or a name is none.
 var unseen = regexp.MustCompile(`\p{Cf}`)
 
 // tidy leaves one blank between words and no blank lines.
 func tidy(s string) string {
 	var lines []string
-	for line := range strings.Lines(unseen.ReplaceAllString(s, "")) {
+	for line := range strings.Lines(unseen.ReplaceAllString(s, "\ufffd")) {
 		if line = strings.Join(strings.Fields(line), " "); line != "" {
 			lines = append(lines, line)
 		}

@@ -144,6 +144,7 @@ func TestOriginsAreReadAllOrNone(t *testing.T) {
 		"4.6.6, 4.6.7-beta.1, and 4.2.0-rc1.":   "[v4.6.6 v4.6.7-beta.1 v4.2.0-rc.1]",
 		"4.6.4 or newer.":                       "[]",
 		"any 4.6.":                              "[]",
+		"4.6.\u202e4.":                          "[]",
 		"4.6.4":                                 "[]",
 		"4.6.4. They take an hour of downtime.": "[v4.6.4]",
 		"4.6.4 and 99999999999999999999.0.0.":   "[]",

@@ -52,10 +52,9 @@ func subject(text string) *word {
 	return nil
 }
 
-// What refit does itself must be worded so from end to end: nothing may be hung onto it.
-//
 // vocabulary is made from bodies of 3.0 to 4.7 and from the words listed in older
-// release pages. A name never changes its meaning: it stands behind --ack.
+// release pages. What refit does itself must be worded so from end to end: nothing may
+// be hung onto it. A name never changes its meaning: it stands behind --ack.
 var vocabulary = []word{
 	// What a step of the notes says without a number.
 	{name: "charlock-holmes", re: regexp.MustCompile(`(?i)charlock_holmes`), by: Nobody, why: "only where that gem does not build: then it is set in the builder's own environment", hint: true},
@@ -110,6 +109,13 @@ var commanding = regexp.MustCompile(`(?i)\b(?:please|must|make sure|ensure|you(?
 // instructs tells whether prose sounds like an instruction. What is too long to be
 // looked at is taken for one.
 func instructs(s string) bool { return len(s) > longest || commanding.MatchString(s) }
+
+// asks tells whether a text asks for more than the upgrade itself.
+func asks(s string) bool { return instructs(harmless.ReplaceAllString(s, "")) }
+
+// harmless are words of command that an upgrade obeys, or that command nothing.
+var harmless = regexp.MustCompile(`(?i)\bcritical (?:security|severity|issues?|fix(?:es)?)\b|\bzero-downtime\b|\bplease (?:note|update as soon as possible)\b|` +
+	`\bdo not use this release but update to \S+|\bwe (?:strongly )?(?:recommend|encourage) (?:that )?(?:you|administrators|admins|everyone) (?:to )?(?:update|upgrade|move)\b`)
 
 // longest is the length in bytes of the longest text that is compared with what is
 // known: upstream's paragraphs have up to 2,500.

@@ -104,6 +104,13 @@ func notesText(n upstream.Notes) string {
 			fmt.Fprintf(&b, "%-12s %s\n", line[0], line[1])
 		}
 	}
+	for _, it := range by[upstream.Nobody] {
+		for _, t := range it.Texts {
+			if slices.Contains(n.Warnings, t) {
+				fmt.Fprintf(&b, "%-12s %s\n", "", cut(t, 160))
+			}
+		}
+	}
 	return b.String()
 }
 
