@@ -74,7 +74,7 @@ func pathological() map[string]func(n int) string {
 func spent(t *testing.T, body string) time.Duration {
 	t.Helper()
 	least := time.Hour
-	for range 3 {
+	for range 2 {
 		before := processor(t)
 		if _, err := notes.Parse([]byte(body)); err != nil {
 			t.Fatal(err)
@@ -106,7 +106,9 @@ func TestNoBodyTakesMoreThanTimeInProportionToItsLength(t *testing.T) {
 }
 
 func TestTheLongestBodyIsReadInSeconds(t *testing.T) {
-	for name, body := range pathological() {
+	// Those that took longest, of all that are tried at lesser lengths.
+	for _, name := range []string{"quotes in quotes", "lists and blank lines", "links that do not end", "codes in one step", "steps"} {
+		body := pathological()[name]
 		b := body(notes.MaxBody - 100)
 		before := processor(t)
 		n := parse(t, []byte(b[:min(len(b), notes.MaxBody)]))
