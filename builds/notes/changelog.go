@@ -9,7 +9,9 @@ var (
 	warning = regexp.MustCompile(`(?m)^(?:⚠️?|:warning:)\s*`)
 	sign    = regexp.MustCompile(`(?m)^(?:⚠️?|ℹ️?|:warning:|:information_source:)\s*`)
 	// box is a task list's.
-	box      = regexp.MustCompile(`^\[([ xX])\] `)
+	box = regexp.MustCompile(`^\[([ xX])\] `)
+	// worded is how a flag begins that lost its sign.
+	worded   = regexp.MustCompile(`^(?i)(?:requires|the minim(?:al|um) supported)\b`)
 	lettered = regexp.MustCompile(`^\p{L}`)
 	// breaking are words of the changelog that an admin must hear of.
 	breaking = regexp.MustCompile(`(?i)\bbreaking change|\bmanual(?:ly)? (?:step|migration|intervention|action)|\brequir(?:es?|ing) (?:you|a manual|manual)\b|\byou (?:will |now )?(?:need|have) to\b|\b(?:disable|drop)[sd]? (?:\S+ ){0,3}support\b`)
@@ -53,7 +55,7 @@ func (r *reader) overview(b block) {
 func (r *reader) flag(line string, listed bool) {
 	text := strings.TrimSpace(strings.TrimSuffix(unsigned(line), `\`)) // a line break with no line after it
 	known := subject(text) != nil
-	if !marked(line) && !known && !(listed && lettered.MatchString(text)) {
+	if !marked(line) && !worded.MatchString(text) && !(listed && lettered.MatchString(text)) {
 		if !r.allStanding(line) {
 			r.unknown(line)
 		}
