@@ -45,7 +45,7 @@ func claims(body []byte, n notes.Notes) []string {
 		}
 	}
 	for _, s := range n.Steps {
-		if !strings.Contains(flat, s.Command) {
+		if !strings.Contains(flat, oneLine(s.Command)) {
 			faults = append(faults, "command "+s.Command)
 		}
 	}
