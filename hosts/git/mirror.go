@@ -9,15 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	"github.com/go-git/go-git/v5/storage/memory"
 )
@@ -25,13 +22,9 @@ import (
 // Mirror is a bare cache of a repository: the tags that were asked for, one
 // commit deep each.
 type Mirror struct {
+	objects
 	opts Options
-	url  string
 	auth transport.AuthMethod
-	repo *gogit.Repository
-	// trees holds the file lists that were read, by tree hash.
-	mu    sync.Mutex
-	trees map[string][]File
 }
 
 // Open opens the cache, or makes an empty one. It asks nothing of the repository.
@@ -53,7 +46,7 @@ func Open(opts Options) (*Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the git cache %s: %w", opts.Dir, err)
 	}
-	return &Mirror{opts: opts, url: url, auth: auth, repo: repo, trees: map[string][]File{}}, nil
+	return &Mirror{objects: objects{url: url, repo: repo, trees: map[string][]File{}}, opts: opts, auth: auth}, nil
 }
 
 // Tags lists the repository's tags, sorted by name. It keeps nothing.
@@ -78,7 +71,7 @@ func Probe(ctx context.Context, opts Options, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m := &Mirror{opts: opts, url: url, auth: auth}
+	m := &Mirror{objects: objects{url: url}, opts: opts, auth: auth}
 	refs, err := m.list(ctx)
 	if err != nil {
 		return "", err
@@ -138,15 +131,51 @@ func (m *Mirror) Tag(ctx context.Context, name string) (Tag, error) {
 	case !errors.Is(err, plumbing.ErrReferenceNotFound):
 		return Tag{}, fmt.Errorf("cannot read the git cache %s: %w", m.opts.Dir, err)
 	}
-	if err := m.fetch(ctx, ref); err != nil {
+	if err := m.fetch(ctx, config.RefSpec("+"+ref+":"+ref), name); err != nil {
 		return Tag{}, err
 	}
 	return m.Known(name)
 }
 
-// fetch brings one tag, one commit deep. Other processes that fetch into the
-// same cache wait for it.
-func (m *Mirror) fetch(ctx context.Context, ref plumbing.ReferenceName) error {
+// Commit resolves a commit named by its whole hash, fetching it first if the
+// cache lacks it; name is what it is to be called, such as the release that it
+// holds. A server may refuse to send what none of its references points at.
+func (m *Mirror) Commit(ctx context.Context, name, hash string) (Tag, error) {
+	want, err := wholeHash(name, hash)
+	if err != nil {
+		return Tag{}, err
+	}
+	tag := Tag{Name: name}
+	// The reference is written after the objects, so that a fetch that was cut short leaves none.
+	ref := plumbing.ReferenceName("refs/refit/commits/" + hash)
+	if _, err := m.repo.Reference(ref, true); err == nil {
+		if err := m.fill(&tag, want); err == nil {
+			return tag, nil
+		}
+	} else if !errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return Tag{}, fmt.Errorf("cannot read the git cache %s: %w", m.opts.Dir, err)
+	}
+	if err := m.fetch(ctx, config.RefSpec("+"+hash+":"+ref.String()), hash); err != nil {
+		return Tag{}, err
+	}
+	if err := m.fill(&tag, want); err != nil {
+		return Tag{}, fmt.Errorf("%s, which is to be %s, is no commit of %s: %w", hash, name, m.url, err)
+	}
+	return tag, nil
+}
+
+// wholeHash refuses what is not 40 hexadecimal digits: an abbreviation may come
+// to mean another commit.
+func wholeHash(name, hash string) (plumbing.Hash, error) {
+	if !plumbing.IsHash(hash) || hash != strings.ToLower(hash) {
+		return plumbing.ZeroHash, fmt.Errorf("%q, which is to be %s, is no whole commit hash (40 lower-case hexadecimal digits)", hash, name)
+	}
+	return plumbing.NewHash(hash), nil
+}
+
+// fetch brings one reference or commit, one commit deep. Other processes that
+// fetch into the same cache wait for it. what names it in errors.
+func (m *Mirror) fetch(ctx context.Context, spec config.RefSpec, what string) error {
 	lock, err := os.OpenFile(filepath.Join(m.opts.Dir, "refit.lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return fmt.Errorf("cannot lock the git cache: %w", err)
@@ -159,7 +188,7 @@ func (m *Mirror) fetch(ctx context.Context, ref plumbing.ReferenceName) error {
 	err = m.watched(ctx, m.cacheSize, func(ctx context.Context, progress io.Writer) error {
 		err := remote.FetchContext(ctx, &gogit.FetchOptions{
 			Auth: m.auth, Depth: 1, Tags: gogit.NoTags, Progress: progress, Force: true,
-			RefSpecs: []config.RefSpec{config.RefSpec("+" + ref + ":" + ref)},
+			RefSpecs: []config.RefSpec{spec},
 		})
 		if errors.Is(err, gogit.NoErrAlreadyUpToDate) {
 			return nil
@@ -167,7 +196,7 @@ func (m *Mirror) fetch(ctx context.Context, ref plumbing.ReferenceName) error {
 		return err
 	})
 	if err != nil {
-		return m.failed("fetch "+ref.Short()+" of", err)
+		return m.failed("fetch "+what+" of", err)
 	}
 	return nil
 }
@@ -187,158 +216,4 @@ func flock(ctx context.Context, f *os.File) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// Known resolves a tag from the cache alone.
-func (m *Mirror) Known(name string) (Tag, error) {
-	ref, err := m.repo.Reference(plumbing.NewTagReferenceName(name), true)
-	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return Tag{}, &NoTagError{URL: "the cache of " + m.url, Tag: name}
-	}
-	if err != nil {
-		return Tag{}, fmt.Errorf("cannot read tag %s in the git cache: %w", name, err)
-	}
-	tag := Tag{Name: name}
-	hash := ref.Hash()
-	for range 5 { // a tag may point at a tag
-		t, err := m.repo.TagObject(hash)
-		if errors.Is(err, plumbing.ErrObjectNotFound) {
-			break
-		}
-		if err != nil {
-			return Tag{}, fmt.Errorf("cannot read tag %s in the git cache: %w", name, err)
-		}
-		if tag.Object == "" {
-			tag.Object = hash.String()
-		}
-		hash = t.Target
-	}
-	commit, err := m.repo.CommitObject(hash)
-	if err != nil {
-		return Tag{}, fmt.Errorf("tag %s of %s names no commit that was sent: %w", name, m.url, err)
-	}
-	tag.Commit, tag.Tree, tag.Time = commit.Hash.String(), commit.TreeHash.String(), commit.Committer.When.UTC()
-	return tag, nil
-}
-
-// Files lists the tracked files of a tag, sorted by path. A tree that must not
-// be written to a disk gives ErrUnsafe.
-func (m *Mirror) Files(t Tag) ([]File, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if files, ok := m.trees[t.Tree]; ok {
-		return slices.Clone(files), nil
-	}
-	files, err := m.walk(t)
-	if err != nil {
-		return nil, err
-	}
-	m.trees[t.Tree] = files
-	return slices.Clone(files), nil
-}
-
-func (m *Mirror) walk(t Tag) ([]File, error) {
-	tree, err := m.repo.TreeObject(plumbing.NewHash(t.Tree))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the tree of %s: %w", t.Name, err)
-	}
-	walker := object.NewTreeWalker(tree, true, nil)
-	defer walker.Close()
-	var out []File
-	for {
-		name, entry, err := walker.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil && strings.Contains(err.Error(), "invalid path") { // go-git's sentinel is internal to it
-			return nil, fmt.Errorf("%s: %w: %w", t.Name, ErrUnsafe, err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the tree of %s: %w", t.Name, err)
-		}
-		if err := safePath(name); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.Name, err)
-		}
-		switch entry.Mode {
-		case filemode.Dir:
-		case filemode.Regular, filemode.Executable, filemode.Symlink:
-			out = append(out, File{Path: name, Mode: strings.TrimPrefix(entry.Mode.String(), "0"), Hash: entry.Hash.String()})
-		default:
-			return nil, fmt.Errorf("%s: %w: %s has mode %s (a submodule?), which refit does not check out", t.Name, ErrUnsafe, name, entry.Mode)
-		}
-	}
-	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
-}
-
-// safePath refuses paths that would leave the directory or reach git's or refit's own.
-func safePath(p string) error {
-	for _, part := range strings.Split(p, "/") {
-		if part == "" || part == "." || part == ".." || strings.EqualFold(part, ".git") || strings.ContainsAny(part, "\x00\\") {
-			return fmt.Errorf("%w: path %q", ErrUnsafe, p)
-		}
-	}
-	return nil
-}
-
-// Read returns a tracked file's content; of a symlink, its target.
-func (m *Mirror) Read(t Tag, path string) ([]byte, error) {
-	files, err := m.Files(t)
-	if err != nil {
-		return nil, err
-	}
-	i, ok := slices.BinarySearchFunc(files, path, func(f File, p string) int { return strings.Compare(f.Path, p) })
-	if !ok {
-		return nil, fmt.Errorf("%s at %s: %w", path, t.Name, ErrNoFile)
-	}
-	return m.blob(plumbing.NewHash(files[i].Hash))
-}
-
-func (m *Mirror) blob(hash plumbing.Hash) ([]byte, error) {
-	blob, err := m.repo.BlobObject(hash)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read object %s: %w", hash, err)
-	}
-	r, err := blob.Reader()
-	if err != nil {
-		return nil, fmt.Errorf("cannot read object %s: %w", hash, err)
-	}
-	b, err := io.ReadAll(r)
-	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("cannot read object %s: %w", hash, err)
-	}
-	return b, nil
-}
-
-// Diff compares two tags' trees path by path, sorted by path. A file whose mode
-// alone differs counts as changed.
-func (m *Mirror) Diff(from, to Tag) ([]Change, error) {
-	a, err := m.Files(from)
-	if err != nil {
-		return nil, err
-	}
-	b, err := m.Files(to)
-	if err != nil {
-		return nil, err
-	}
-	old := make(map[string]File, len(a))
-	for _, f := range a {
-		old[f.Path] = f
-	}
-	var out []Change
-	for _, f := range b {
-		was, ok := old[f.Path]
-		delete(old, f.Path)
-		switch {
-		case !ok:
-			out = append(out, Change{f.Path, "added"})
-		case was != f:
-			out = append(out, Change{f.Path, "changed"})
-		}
-	}
-	for path := range old {
-		out = append(out, Change{path, "removed"})
-	}
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
 }
