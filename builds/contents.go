@@ -16,6 +16,9 @@ import (
 // ErrVersion: lib/mastodon/version.rb of a tag says another version than the tag's name.
 var ErrVersion = errors.New("the tag and its version file disagree")
 
+// symlink is the mode of a symbolic link in a tree.
+const symlink = "120000"
+
 // Tree is a tag's tree as ReadContents needs it.
 type Tree struct {
 	// Files are the tracked files, sorted by path.

@@ -8,45 +8,92 @@ import (
 
 const workers = "app/workers/"
 
-// readJobs reads the job classes: the classes that the files of app/workers
-// define under the name that their path stands for. Sidekiq carries that name in
-// Redis, so a class that only one of two releases has cannot be run by the other.
+// Job is a job class and the file that defines it.
+type Job struct {
+	// Class is the name that Sidekiq carries in Redis: "ActivityPub::DeliveryWorker".
+	Class string `json:"class"`
+	// File is relative to app/workers: "activitypub/delivery_worker.rb".
+	File string `json:"file"`
+}
+
+// readJobs reads the names of the job classes.
 func readJobs(t Tree, c *Contents) error {
+	jobs, err := jobsOf(t)
+	for _, j := range jobs {
+		c.Jobs = append(c.Jobs, j.Class)
+	}
+	return err
+}
+
+// jobsOf reads the job classes, sorted by class: the classes that the files of
+// app/workers define under the name that their path stands for, and those inside
+// them that are jobs too. Sidekiq carries that name in Redis, so a class that
+// only one of two releases has cannot be run by the other.
+func jobsOf(t Tree) ([]Job, error) {
+	var out []Job
 	for _, f := range t.Files {
-		name, ok := strings.CutPrefix(f.Path, workers)
-		if !ok || !strings.HasSuffix(name, ".rb") {
+		file, ok := strings.CutPrefix(f.Path, workers)
+		if !ok || !strings.HasSuffix(file, ".rb") || f.Mode == symlink {
 			continue
 		}
-		// Zeitwerk takes concerns folders as roots of their own.
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "concerns/"), ".rb")
 		text, err := t.Read(f.Path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if class, ok := jobClass(name, string(text)); ok {
-			c.Jobs = append(c.Jobs, class)
+		// Zeitwerk takes concerns folders as roots of their own.
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "concerns/"), ".rb")
+		for _, class := range jobClasses(name, string(text)) {
+			out = append(out, Job{Class: class, File: file})
 		}
 	}
-	slices.Sort(c.Jobs)
-	c.Jobs = slices.Compact(c.Jobs)
-	return nil
+	slices.SortStableFunc(out, func(a, b Job) int { return strings.Compare(a.Class, b.Class) })
+	return slices.CompactFunc(out, func(a, b Job) bool { return a.Class == b.Class }), nil
 }
 
 var (
-	opens  = regexp.MustCompile(`^(\s*)(class|module)\s+([A-Z][\w:]*)`)
-	closes = regexp.MustCompile(`^(\s*)end\b`)
+	opens   = regexp.MustCompile(`^(\s*)(class|module)\s+(?:::)?([A-Z][\w:]*)`)
+	closes  = regexp.MustCompile(`^(\s*)end\b`)
+	isAJob  = regexp.MustCompile(`^\s*include\s+(?:::)?Sidekiq::(?:Worker|Job)\b`)
+	oneLine = regexp.MustCompile(`;\s*end\s*(?:#.*)?$`)
 )
 
-// jobClass finds the class that a file defines under its path's name. The path
-// alone does not tell capitals: "activitypub/delivery_worker" is
-// ActivityPub::DeliveryWorker. It is the source that says.
-func jobClass(name, text string) (string, bool) {
+// jobClasses finds the class that a file defines under its path's name, and
+// those within it that include Sidekiq. The path alone does not tell capitals:
+// "activitypub/delivery_worker" is ActivityPub::DeliveryWorker. It is the
+// source that says.
+func jobClasses(name, text string) []string {
 	want := strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(name, "/", "::"), "_", ""))
-	type scope struct{ indent, name string }
+	type scope struct {
+		indent, name string
+		class        bool
+	}
 	var open []scope
+	var out []string
+	add := func(class string) {
+		if !slices.Contains(out, class) {
+			out = append(out, class)
+		}
+	}
+	inComment := false
 	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "=begin"):
+			inComment = true
+		case strings.HasPrefix(line, "=end"):
+			inComment = false
+			continue
+		case strings.TrimRight(line, "\r\n") == "__END__":
+			return out
+		}
+		if inComment {
+			continue
+		}
 		if m := closes.FindStringSubmatch(line); m != nil && len(open) > 0 && open[len(open)-1].indent == m[1] {
 			open = open[:len(open)-1]
+			continue
+		}
+		if isAJob.MatchString(line) && len(open) > 0 && open[len(open)-1].class {
+			add(open[len(open)-1].name)
 			continue
 		}
 		m := opens.FindStringSubmatch(line)
@@ -58,12 +105,11 @@ func jobClass(name, text string) (string, bool) {
 			full = open[len(open)-1].name + "::" + m[3]
 		}
 		if m[2] == "class" && strings.ToLower(full) == want {
-			return full, true
+			add(full)
 		}
-		// One-line definitions close themselves.
-		if !strings.Contains(line, "; end") {
-			open = append(open, scope{m[1], full})
+		if !oneLine.MatchString(strings.TrimSpace(line)) {
+			open = append(open, scope{m[1], full, m[2] == "class"})
 		}
 	}
-	return "", false
+	return out
 }
