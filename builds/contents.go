@@ -32,6 +32,15 @@ func (t Tree) has(path string) bool {
 	return ok
 }
 
+// hash is a file's, empty if it is missing.
+func (t Tree) hash(path string) string {
+	i, ok := slices.BinarySearchFunc(t.Files, path, func(f git.File, p string) int { return strings.Compare(f.Path, p) })
+	if !ok {
+		return ""
+	}
+	return t.Files[i].Hash
+}
+
 // text reads a file that may be missing; then it is empty.
 func (t Tree) text(path string) (string, error) {
 	if !t.has(path) {

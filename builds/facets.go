@@ -65,9 +65,9 @@ func Compare(from, to Contents, changes []git.Change) Facets {
 	return f
 }
 
-// without returns what of a is not in b, in a's order.
+// without returns what of a is not in b, in a's order; never nil.
 func without(a, b []string) []string {
-	var out []string
+	out := []string{}
 	for _, x := range a {
 		if !slices.Contains(b, x) {
 			out = append(out, x)

@@ -7,24 +7,6 @@ import (
 	"vmst.io/refit/hosts"
 )
 
-func TestTheTierThatMustKnowAJobClassIsRolledFirst(t *testing.T) {
-	for name, test := range map[string]struct {
-		added, removed []string
-		sidekiqFirst   bool
-	}{
-		"no class comes or goes": {nil, nil, true},
-		"a class is added":       {[]string{"A"}, nil, true},
-		"one comes, one goes":    {[]string{"A"}, []string{"B"}, true},
-		"a class is removed":     {nil, []string{"B"}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := sidekiqFirst(test.added, test.removed); got != test.sidekiqFirst {
-				t.Errorf("sidekiq first: %v", got)
-			}
-		})
-	}
-}
-
 func TestTheUnhealthyNodeIsRolledFirstAndTheSchedulersLast(t *testing.T) {
 	tier := Fleet{worker("decker", "scheduler"), worker("scotty", "push"), worker("sulu", "pull")}
 	got := names(rollOrder(tier, map[string]bool{"sulu": true, "decker": true}))

@@ -267,7 +267,7 @@ func (d Deps) order(v *View, f *Facts) {
 	}
 	f.Web = names(rollOrder(d.webs(), unhealthy))
 	f.Sidekiq = names(rollOrder(d.sidekiqs(), unhealthy))
-	f.SidekiqFirst = sidekiqFirst(f.Facets.JobsAdded, f.Facets.JobsRemoved)
+	f.SidekiqFirst = builds.SidekiqFirst(f.Facets.JobsAdded, f.Facets.JobsRemoved)
 }
 
 func found(d Deps, v *View, probes []toolchain.Probe) []toolchain.Found {
