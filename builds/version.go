@@ -67,19 +67,6 @@ func (v Version) Line() string {
 // SameLine tells whether both are of one minor line, so that a step between them is a patch.
 func (v Version) SameLine(o Version) bool { return v.v != nil && v.Line() == o.Line() }
 
-// NextLine tells whether o is of the minor line right after v's. Mastodon asks
-// for one release of every line on the way. A first minor of the next major
-// counts: which minor ended the old major only the list of tags knows.
-func (v Version) NextLine(o Version) bool {
-	if v.v == nil || o.v == nil {
-		return false
-	}
-	if o.v.Major() == v.v.Major() {
-		return o.v.Minor() == v.v.Minor()+1
-	}
-	return o.v.Major() == v.v.Major()+1 && o.v.Minor() == 0
-}
-
 // Prerelease tells whether v is an alpha, a beta or a release candidate.
 func (v Version) Prerelease() bool { return v.v != nil && v.v.Prerelease() != "" }
 

@@ -82,15 +82,14 @@ func unreachable(d Deps, v *View) []string {
 	return out
 }
 
-// path: forward, and at most to the next minor release: Mastodon asks that at
-// least one release of every minor series is run (docs, admin/upgrading).
+// path: the rules of the way from one release to another.
 func (j *judgement) path() {
-	from, to := j.f.From.Version, j.f.To.Version
-	switch {
-	case to.Compare(from) < 0:
-		j.refuse("%s is older than %s, which the fleet runs: `refit rollback` goes back one release", to, from)
-	case !to.SameLine(from) && !from.NextLine(to):
-		j.refuse("from %s straight to %s skips a minor series, for which Mastodon's migrations are not made: upgrade to the series between first", from, to)
+	v := builds.Path(j.f.From.Version, j.f.To.Version, builds.PathOptions{Now: j.v.At})
+	if v.Refused != "" {
+		j.refuse("%s", v.Refused)
+	}
+	for _, line := range v.Said {
+		j.say("%s", line)
 	}
 }
 

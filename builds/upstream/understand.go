@@ -1,0 +1,165 @@
+package upstream
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/git"
+)
+
+// Reader understands pairs of releases. It keeps what was understood of pairs of releases, so that asking
+// again costs no reading. Nothing in it goes stale: commits are named by their
+// hashes, and the program that understood is a part of the name as well.
+type Reader struct {
+	// Dir is the folder; empty for a part of the user's cache.
+	Dir string
+	// Say is told what kept the result from being kept or found, a line; it does
+	// not fail the worr. Nil for nobody.
+	Say func(format string, args ...any)
+}
+
+// Understand says what the sources of two releases mean for the way from one to the other.
+func (r Reader) Understand(ctx context.Context, s *Source, from, to builds.Version) (builds.Understanding, error) {
+	a, err := s.resolve(ctx, from)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	b, err := s.resolve(ctx, to)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	file, err := r.file(a, b)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	if u, ok := r.kept(file); ok {
+		return u, nil
+	}
+	u, err := s.understand(ctx, from, to)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	if err := keep(file, u); err != nil {
+		r.say("what was read of %s and %s is not kept, so it will be read again next time: %v", from, to, err)
+	}
+	return u, nil
+}
+
+func (s *Source) understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
+	a, err := s.side(ctx, from)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	b, err := s.side(ctx, to)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	changes, err := s.repository.Diff(a.Release.Tag, b.Release.Tag)
+	if err != nil {
+		return builds.Understanding{}, err
+	}
+	u, err := builds.Understand(a, b, builds.Between{
+		Changes: changes,
+		Patch:   func(path string) (string, error) { return s.repository.Patch(a.Release.Tag, b.Release.Tag, path) },
+	})
+	if err != nil {
+		return builds.Understanding{}, fmt.Errorf("%s: %w", s.url, err)
+	}
+	return u, ctx.Err()
+}
+
+func (s *Source) side(ctx context.Context, v builds.Version) (builds.Side, error) {
+	release, err := s.Tag(ctx, v)
+	if err != nil {
+		return builds.Side{}, err
+	}
+	tree, err := s.tree(release.Tag)
+	return builds.Side{Release: release, Tree: tree}, err
+}
+
+func (r Reader) say(format string, args ...any) {
+	if r.Say != nil {
+		r.Say(format, args...)
+	}
+}
+
+// file is where a pair's result lies.
+func (r Reader) file(a, b git.Tag) (string, error) {
+	dir := r.Dir
+	if dir == "" {
+		var err error
+		if dir, err = cacheFolder("understood"); err != nil {
+			return "", err
+		}
+	}
+	self, err := program()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(self + " " + a.Name + " " + a.Commit + " " + b.Name + " " + b.Commit))
+	return filepath.Join(dir, hex.EncodeToString(sum[:16])+".json"), nil
+}
+
+// program is the hash of the running program: another refit may read more, or better.
+func program() (string, error) {
+	name, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find refit's own program: %w", err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("cannot read refit's own program: %w", err)
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("cannot read refit's own program: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// kept reads what was kept. What cannot be read is read from the source again.
+func (r Reader) kept(file string) (builds.Understanding, bool) {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return builds.Understanding{}, false
+	}
+	var u builds.Understanding
+	if err == nil {
+		err = json.Unmarshal(b, &u)
+	}
+	if err != nil {
+		r.say("what was kept in %s cannot be used and is read again: %v", file, err)
+		return builds.Understanding{}, false
+	}
+	return u, true
+}
+
+// keep writes the result whole, under another name first.
+func keep(file string, u builds.Understanding) error {
+	b, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), file)
+}
