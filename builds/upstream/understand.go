@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/git"
@@ -29,19 +29,19 @@ type Reader struct {
 
 // Understand says what the sources of two releases mean for the way from one to the other.
 func (r Reader) Understand(ctx context.Context, s *Source, from, to builds.Version) (builds.Understanding, error) {
-	a, err := s.resolve(ctx, from)
+	a, err := s.pin(ctx, from)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
-	b, err := s.resolve(ctx, to)
+	b, err := s.pin(ctx, to)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
-	file, err := r.file(a, b)
+	file, err := r.file(from.String(), a.hash, to.String(), b.hash)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
-	if u, ok := r.kept(file); ok {
+	if u, ok := r.kept(file); ok && a.fits(u.From.Tag) && b.fits(u.To.Tag) {
 		return u, nil
 	}
 	u, err := s.understand(ctx, from, to)
@@ -52,6 +52,21 @@ func (r Reader) Understand(ctx context.Context, s *Source, from, to builds.Versi
 		r.say("what was read of %s and %s is not kept, so it will be read again next time: %v", from, to, err)
 	}
 	return u, nil
+}
+
+// pin names a release's commit, and its tree where that is known, without
+// opening the repository where somebody named them.
+func (s *Source) pin(ctx context.Context, v builds.Version) (named, error) {
+	if s.commits.byVersion != nil {
+		return s.commits.of(v)
+	}
+	tag, err := s.repository.Tag(ctx, v.String())
+	return named{tag.Commit, tag.Tree}, err
+}
+
+// fits tells whether a tag is what was named.
+func (n named) fits(t git.Tag) bool {
+	return t.Commit == n.hash && (n.tree == "" || t.Tree == n.tree)
 }
 
 func (s *Source) understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
@@ -92,8 +107,8 @@ func (r Reader) say(format string, args ...any) {
 	}
 }
 
-// file is where a pair's result lies.
-func (r Reader) file(a, b git.Tag) (string, error) {
+// file is where a pair's result lies: by the names and the commits of both.
+func (r Reader) file(pair ...string) (string, error) {
 	dir := r.Dir
 	if dir == "" {
 		var err error
@@ -105,26 +120,22 @@ func (r Reader) file(a, b git.Tag) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(self + " " + a.Name + " " + a.Commit + " " + b.Name + " " + b.Commit))
+	sum := sha256.Sum256([]byte(self + " " + strings.Join(pair, " ")))
 	return filepath.Join(dir, hex.EncodeToString(sum[:16])+".json"), nil
 }
 
-// program is the hash of the running program: another refit may read more, or better.
+// program tells one refit from another, which may read more, or better: by its
+// file's path, size and time. Hashing it would take longer than all the rest.
 func program() (string, error) {
 	name, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("cannot find refit's own program: %w", err)
 	}
-	f, err := os.Open(name)
+	info, err := os.Stat(name)
 	if err != nil {
-		return "", fmt.Errorf("cannot read refit's own program: %w", err)
+		return "", fmt.Errorf("cannot look at refit's own program: %w", err)
 	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("cannot read refit's own program: %w", err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano()), nil
 }
 
 // kept reads what was kept. What cannot be read is read from the source again.

@@ -22,8 +22,11 @@ func planCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "show what an upgrade would do, and what stands against it; changes nothing",
-		Flags: []cli.Flag{configFlag(), toFlag(), jsonFlag()},
+		Flags: append([]cli.Flag{configFlag(), toFlag(), jsonFlag()}, ofSource()...),
 		Action: func(c *cli.Context) error {
+			if asksSource(c) {
+				return s.planSource(c)
+			}
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
 			ctx, end := untouched(ctx, stop)

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"vmst.io/refit/builds"
+)
+
+// print writes the plan for people: the decision first, then what to know of it,
+// then what changes. What is long stands in the JSON.
+func (p sourcePlan) print(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s → %s: %s\n", p.From, p.To, p.decision())
+	for _, line := range p.summary() {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	list := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(short(lines), "\n  "))
+		}
+	}
+	c := p.Changes
+	list("to be known", p.Said)
+	list("migrations to look at before", risky(c.Migrations.Risky))
+	list("migrations that changed in place and will not run again where they ran", c.Migrations.Changed)
+	if lines := changeLines(c); len(lines) > 0 {
+		fmt.Fprintf(&b, "\nwhat changes\n  %s\n", strings.Join(lines, "\n  "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// short leaves out what would fill a screen; the JSON has it.
+func short(lines []string) []string {
+	const enough = 8
+	if len(lines) <= enough+1 {
+		return lines
+	}
+	return append(slices.Clone(lines[:enough]), fmt.Sprintf("and %d more (see --json)", len(lines)-enough))
+}
+
+func (p sourcePlan) decision() string {
+	if len(p.Blockers) > 0 {
+		return "no: " + strings.Join(p.Blockers, "; ")
+	}
+	return "the way is open"
+}
+
+// summary is what a person decides by: can it be undone, how long may it take, in which order.
+func (p sourcePlan) summary() []string {
+	var out []string
+	m := p.Changes.Migrations
+	switch {
+	case p.MigrationFree:
+		out = append(out, "no migration: it can be undone at any time")
+	case p.Reversible:
+		out = append(out, fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(m.Pre), "migration"), p.From, kept(m.Risky)))
+	default:
+		out = append(out, fmt.Sprintf("%s while %s serves, then %s after which it cannot be undone: %s",
+			count(len(m.Pre), "migration"), p.From, count(len(m.Post), "migration"), strings.Join(m.Post, ", ")))
+	}
+	jobs := p.Changes.Jobs
+	switch {
+	case len(jobs.Added) > 0:
+		out = append(out, fmt.Sprintf("Sidekiq goes first: it must know %s before the web queues them", count(len(jobs.Added), "new job class")))
+	case len(jobs.Removed) > 0:
+		out = append(out, fmt.Sprintf("the web goes first: nothing may queue %s any more when the last old Sidekiq goes", count(len(jobs.Removed), "removed job class")))
+	default:
+		out = append(out, "Sidekiq goes first, as upstream has it")
+	}
+	out = append(out, "asks for "+needed(p.Requirements))
+	return append(out, fmt.Sprintf("commit %.12s, tree %.12s, %s differ", p.Commit, p.Tree, count(p.Changes.Files, "file")))
+}
+
+// kept is what going back does not bring back.
+func kept(list []builds.Risky) string {
+	for _, r := range list {
+		for _, why := range r.Reasons {
+			if strings.HasPrefix(why, "rewrites data") {
+				return ", but for data that the migrations below rewrite"
+			}
+		}
+	}
+	return ""
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	switch {
+	case n == 0:
+		return "no " + noun
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// needed are the oldest versions that the code accepts, in one line.
+func needed(r map[string]builds.Minimum) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		if name != "schema" { // a migration's number, which the path rules put in words
+			out = append(out, name+" "+r[name].Min)
+		}
+	}
+	if out == nil {
+		return "nothing that its code checks"
+	}
+	return strings.Join(out, ", ")
+}
+
+func risky(list []builds.Risky) []string {
+	var out []string
+	for _, r := range list {
+		out = append(out, r.Name+": "+strings.Join(r.Reasons, "; "))
+	}
+	return out
+}
+
+// changeLines are what changes, a line for each kind that does.
+func changeLines(c builds.Changes) []string {
+	var out []string
+	say := func(title string, names ...string) {
+		if len(names) > 0 {
+			out = append(out, title+": "+strings.Join(short(names), ", "))
+		}
+	}
+	for _, tool := range []struct {
+		name string
+		builds.Pin
+	}{{"Ruby", c.Ruby}, {"Node", c.Node}, {"Bundler", c.Bundler}, {"Yarn", c.Yarn}} {
+		if tool.Changed() {
+			say(tool.name, fmt.Sprintf("%s → %s", tool.From, tool.To))
+		}
+	}
+	if c.Gems != nil {
+		say("gems", gemLine(c.Gems.Changed))
+	}
+	if c.JavaScript != nil {
+		say("javascript, so assets are built", c.JavaScript.Files...)
+	}
+	if c.Streaming != nil {
+		say("streaming, so its server is restarted", c.Streaming.Files...)
+	}
+	say("job classes added", jobNames(c.Jobs.Added)...)
+	say("job classes removed", jobNames(c.Jobs.Removed)...)
+	say("queues added, which some Sidekiq has to work off", c.Queues.Added...)
+	say("queues removed", c.Queues.Removed...)
+	say("queues that only running code knows", c.Queues.Unknown...)
+	say("scheduled jobs added", c.Schedule.Added...)
+	say("scheduled jobs removed", c.Schedule.Removed...)
+	say("scheduled jobs changed", c.Schedule.Changed...)
+	say("environment names that are new", c.Env.Added...)
+	say("environment names that are no longer read", c.Env.Removed...)
+	say("of these only comments speak of", c.Env.Comments...)
+	say("environment names that only running code knows", c.Env.Unknown...)
+	say("example units changed (compare with yours; --json has the diff)", c.Units...)
+	if c.Nginx != nil {
+		say("example of nginx changed (compare with yours; --json has the diff)", c.Nginx.Files...)
+	}
+	if c.Search != nil {
+		title := "search definitions changed"
+		if c.Search.Blanks {
+			title = "search definitions changed in nothing but blanks"
+		}
+		say(title, c.Search.Files...)
+	}
+	if out == nil && c.Files > 0 {
+		say("code alone", count(c.Files, "file"))
+	}
+	return out
+}
+
+// telling are the gems whose versions an admin may want to know.
+var telling = []string{"rails", "puma", "sidekiq"}
+
+func gemLine(changed []builds.GemChange) string {
+	out := count(len(changed), "version") + " differ"
+	if len(changed) == 1 {
+		out = "1 version differs"
+	}
+	for _, g := range changed {
+		if slices.Contains(telling, g.Name) {
+			out += fmt.Sprintf(", %s %s → %s", g.Name, g.From, g.To)
+		}
+	}
+	return out
+}
+
+func jobNames(jobs []builds.Job) []string {
+	var out []string
+	for _, j := range jobs {
+		out = append(out, j.Class)
+	}
+	return out
+}
