@@ -73,7 +73,7 @@ func (p sourcePlan) summary() []string {
 		out = append(out, "Sidekiq goes first, as upstream has it")
 	}
 	out = append(out, "asks for "+needed(p.Requirements))
-	return append(out, fmt.Sprintf("commit %.12s, tree %.12s, %s differ", p.Commit, p.Tree, count(p.Changes.Files, "file")))
+	return append(out, fmt.Sprintf("commit %.12s, tree %.12s, %s", p.Commit, p.Tree, differ(p.Changes.Files, "file")))
 }
 
 // kept is what going back does not bring back.
@@ -99,6 +99,14 @@ func count(n int, noun string) string {
 		return fmt.Sprintf("%d %ses", n, noun)
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// differ says how many of something differ.
+func differ(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " differs"
+	}
+	return strings.Replace(count(n, noun), "no "+noun, "no "+noun+"s", 1) + " differ"
 }
 
 // needed are the oldest versions that the code accepts, in one line.
@@ -172,7 +180,7 @@ func changeLines(c builds.Changes) []string {
 		say(title, c.Search.Files...)
 	}
 	if out == nil && c.Files > 0 {
-		say("code alone", count(c.Files, "file"))
+		say("code alone", differ(c.Files, "file"))
 	}
 	return out
 }
@@ -181,10 +189,7 @@ func changeLines(c builds.Changes) []string {
 var telling = []string{"rails", "puma", "sidekiq"}
 
 func gemLine(changed []builds.GemChange) string {
-	out := count(len(changed), "version") + " differ"
-	if len(changed) == 1 {
-		out = "1 version differs"
-	}
+	out := differ(len(changed), "version")
 	for _, g := range changed {
 		if slices.Contains(telling, g.Name) {
 			out += fmt.Sprintf(", %s %s → %s", g.Name, g.From, g.To)
