@@ -178,8 +178,9 @@ func (o *oracle) minimums(commit string) map[string]string {
 	if m := regexp.MustCompile(`(?m)^    sidekiq \((\d)`).FindStringSubmatch(o.show(commit, "Gemfile.lock")); m != nil {
 		out["redis"] = map[string]string{"6": "4.0.0", "7": "6.2.0", "8": "7.0.0"}[m[1]]
 	}
-	if strings.Contains(o.show(commit, "lib/tasks/db.rake"), "schema_version < 2023_09_07_150100") {
-		out["schema"] = "20230907150100"
+	// The text names a release; its last migration is what the code compares with.
+	if m := regexp.MustCompile(`Zero-downtime migrations from Mastodon versions earlier than ([\d.]+) are not supported`).FindStringSubmatch(o.show(commit, "lib/tasks/db.rake")); m != nil {
+		out["schema"] = map[string]string{"4.2.0": "20230907150100", "4.3.0": "20241007071624"}[m[1]]
 	}
 	return out
 }
