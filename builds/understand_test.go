@@ -256,7 +256,7 @@ func TestJobClassesAreToldByTheirNameNotByTheirFile(t *testing.T) {
 		"a second job in the file":  {nil, fixture{"app/workers/b_worker.rb": "class BWorker\n  class PartWorker\n    include Sidekiq::Job\n  end\nend\n"}, []builds.Job{{Class: "BWorker", File: "b_worker.rb"}, {Class: "BWorker::PartWorker", File: "b_worker.rb"}}, nil},
 		"a module that is mixed in": {nil, fixture{"app/workers/concerns/backoff.rb": "module Backoff\n  extend ActiveSupport::Concern\n  included do\n    include Sidekiq::Worker\n  end\nend\n"}, nil, nil},
 		"a class in a comment":      {nil, fixture{"app/workers/b_worker.rb": "=begin\nclass BWorker\nend\n=end\n# class BWorker\n__END__\nclass BWorker\nend\n"}, nil, nil},
-		"a link to another":         {nil, fixture{"app/workers/b_worker.rb": "->a_worker.rb"}, nil, nil},
+		"a link to another":         {nil, fixture{"app/workers/b_worker.rb": "->class BWorker\nend\n"}, nil, nil},
 		"no Ruby":                   {nil, fixture{"app/workers/README.md": "class Readme\n"}, nil, nil},
 		"not a worker's folder":     {nil, fixture{"app/workers_old/b_worker.rb": "class BWorker\nend\n"}, nil, nil},
 	} {
@@ -345,8 +345,9 @@ func TestUnitsAndNginxComeWithTheirDiff(t *testing.T) {
 
 func TestEnvironmentNamesAreThoseOfTheCodeThatRuns(t *testing.T) {
 	e := changes(t,
-		fixture{"app/models/a.rb": "ENV['BOTH']; ENV['GOES']; ENV[dynamic]\n", "config/x.rb": "# ENV['SPOKEN_OF']\n"},
+		fixture{"app/models/a.rb": "ENV['BOTH']; ENV['GOES']; ENV[dynamic]\n", "config/x.rb": "# ENV['SPOKEN_OF']\n", "lib/same.rb": "ENV[known_since_long]\n"},
 		fixture{
+			"lib/same.rb":                    "\n\nENV[known_since_long]\n",
 			"app/models/a.rb":                "ENV['BOTH']\nENV[dynamic]\n",
 			"app/javascript/images/x.png":    "ENV['NO_CODE']",
 			"app/javascript/blob.js":         "\x00 process.env.BINARY",
