@@ -17,9 +17,9 @@ import (
 	"vmst.io/refit/builds/upstream"
 )
 
-// real gives a clone that carries upstream's history and the commit of every
+// realReleases gives a clone that carries upstream's history and the commit of every
 // release, or skips: neither is part of this repository.
-func real(t *testing.T) (*upstream.Source, upstream.Commits, *oracle, map[string]string) {
+func realReleases(t *testing.T) (*upstream.Source, upstream.Commits, *oracle, map[string]string) {
 	t.Helper()
 	dir, file := os.Getenv("REFIT_UPSTREAM_CLONE"), os.Getenv("REFIT_UPSTREAM_COMMITS")
 	if dir == "" || file == "" {
@@ -82,7 +82,7 @@ func pairsOf(list []builds.Version) [][2]builds.Version {
 }
 
 func TestEveryPairOfRealReleasesIsUnderstoodAsGitShowsIt(t *testing.T) {
-	source, commits, o, hashes := real(t)
+	source, commits, o, hashes := realReleases(t)
 	list, err := commits.Versions()
 	if err != nil {
 		t.Fatal(err)
