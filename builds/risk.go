@@ -66,6 +66,7 @@ func risks(m Migration, text string) []string {
 		r.takenAway()
 	}
 	r.locks()
+	r.long()
 	return r.list
 }
 
@@ -165,11 +166,39 @@ func changedTables(text string) map[string]string {
 
 // takenAway: what the old release may still read, since it serves meanwhile.
 func (r *reasons) takenAway() {
+	var what []string
 	for _, m := range takesAway.FindAllStringSubmatch(r.text, -1) {
-		if !slices.Contains(r.created, m[2]) {
-			r.say("takes away or changes what the old release may read while it serves (%s %s)", m[1], m[2])
+		if word := m[1] + " " + m[2]; !slices.Contains(r.created, m[2]) && !slices.Contains(what, word) {
+			what = append(what, word)
 		}
 	}
+	if what != nil {
+		r.say("takes away or changes what the old release may read while it serves (%s)", strings.Join(what, ", "))
+	}
+}
+
+// walks are loops over a model's rows.
+var walks = regexp.MustCompile(`\b([A-Z]\w*)(?:\.\w+(?:\([^\n]*?\))?)*?\.(find_each|in_batches|find_in_batches)\b`)
+
+// long: a walk over a big table's rows, which holds no lock and takes its time.
+func (r *reasons) long() {
+	for _, m := range walks.FindAllStringSubmatch(r.text, -1) {
+		if table := tableOf(m[1]); r.big(table) {
+			r.say("goes through %s, a big table, row by row (%s): it may take long", table, m[2])
+		}
+	}
+}
+
+var capital = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+
+// tableOf is the table of a model by Rails' convention: "MediaAttachment" is
+// media_attachments, "Status" statuses.
+func tableOf(model string) string {
+	name := strings.ToLower(capital.ReplaceAllString(model, "${1}_${2}"))
+	if strings.HasSuffix(name, "s") {
+		return name + "es"
+	}
+	return name + "s"
 }
 
 // locks: checks of every row of a big table while nothing can be written there.

@@ -51,6 +51,11 @@ func TestRiskyMigrationsAreMarkedWithTheReason(t *testing.T) {
 		"not null after a validated check":     {text: "def change\n  validate_check_constraint :accounts, name: 'n'\n  change_column_null :accounts, :x, false\nend"},
 		"a foreign key":                        {text: "def change\n  add_foreign_key :statuses, :quotes\nend", want: "add_foreign_key"},
 		"a foreign key validated later":        {text: "def change\n  add_foreign_key :statuses, :quotes, validate: false\nend"},
+		"a walk over a big table":              {text: "def up\n  Account.local.where.not(key: nil).in_batches do |a|\n    a.update_all(x: 1)\n  end\nend\ndef down\n  Account.where(key: nil).find_each { |a| a.update(x: 0) }\nend", want: "goes through accounts, a big table, row by row (in_batches)"},
+		"a walk over statuses":                 {text: "def up\n  Status.find_each(&:touch)\nend\ndef down; end", want: "goes through statuses"},
+		"a walk over a small table":            {text: "def up\n  CustomFilter.find_each(&:touch)\nend\ndef down; end"},
+		"a walk on the way down alone":         {text: "def up\n  add_column :lists, :x, :string\nend\ndef down\n  Account.find_each(&:touch)\nend"},
+		"several things taken away":            {text: "def up\n  drop_view :a\n  drop_view :b\n  drop_view :a\nend\ndef down\n  x\nend", want: "(drop_view a, drop_view b)"},
 		"nothing at all":                       {text: ""},
 		"not closed":                           {text: "def up\n  A.update_all(x: 1)\ndef down"},
 	} {
