@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -11,23 +12,26 @@ type Kind string
 
 // The kinds of events, in the order in which a run may send them.
 const (
-	RunStarted   Kind = "run-started"   // also when a run is resumed; Text says so
-	StepStarted  Kind = "step-started"  // journalled as begun, about to run
-	StepSaid     Kind = "step-said"     // progress in words
-	StepWaiting  Kind = "step-waiting"  // a gate is not yet passed, or is being held
-	StepDone     Kind = "step-done"     // finished and journalled
-	StepFailed   Kind = "step-failed"   // Err says why
-	StepUndoing  Kind = "step-undoing"  // about to be taken back
-	StepUndone   Kind = "step-undone"   // taken back and journalled
-	UndoFailed   Kind = "undo-failed"   // Err says why; the run ends here
-	HostSeen     Kind = "host-seen"     // a host changed its state; see Event.State
-	StopAsked    Kind = "stop-asked"    // Options.Stop was closed
-	LockTaken    Kind = "lock-taken"    // the lease is held; Text names its epoch
-	LockLate     Kind = "lock-late"     // a renewal failed and is tried again
-	LockRenewed  Kind = "lock-renewed"  // it was late and is renewed again
-	LockLost     Kind = "lock-lost"     // the lease is gone; the run stops where it stands
-	LockReleased Kind = "lock-released" // given back
-	RunEnded     Kind = "run-ended"     // Text is the Status
+	RunStarted  Kind = "run-started"  // also when a run is resumed; Text says so
+	StepStarted Kind = "step-started" // journalled as begun, about to run
+	StepSaid    Kind = "step-said"    // progress in words
+	StepWaiting Kind = "step-waiting" // a gate is not yet passed, or is being held
+	StepDone    Kind = "step-done"    // finished and journalled
+	StepFailed  Kind = "step-failed"  // Err says why
+	StepUndoing Kind = "step-undoing" // about to be taken back
+	StepUndone  Kind = "step-undone"  // taken back and journalled
+	UndoFailed  Kind = "undo-failed"  // Err says why; the run ends here
+	HostSeen    Kind = "host-seen"    // a host changed its state; see Event.State
+	StopAsked   Kind = "stop-asked"   // Options.Stop was closed
+	// RequestsFailed: users' requests were answered with an error while a gate
+	// watched; Failed of Requests.
+	RequestsFailed Kind = "requests-failed"
+	LockTaken      Kind = "lock-taken"    // the lease is held; Text names its epoch
+	LockLate       Kind = "lock-late"     // a renewal failed and is tried again
+	LockRenewed    Kind = "lock-renewed"  // it was late and is renewed again
+	LockLost       Kind = "lock-lost"     // the lease is gone; the run stops where it stands
+	LockReleased   Kind = "lock-released" // given back
+	RunEnded       Kind = "run-ended"     // Text is the Status
 )
 
 // Event is one thing that happened. It never carries a secret: its words come
@@ -56,6 +60,10 @@ type Event struct {
 	// State and Release belong to HostSeen.
 	State   string `json:"state,omitempty"`
 	Release string `json:"release,omitempty"`
+	// Requests and Failed belong to RequestsFailed: how many a look at the proxies'
+	// logs saw, and how many of them had a 5xx.
+	Requests int `json:"requests,omitempty"`
+	Failed   int `json:"failed,omitempty"`
 }
 
 // Observer watches a run. It cannot fail it, and it does not block for long.
@@ -103,5 +111,16 @@ type HostState struct {
 func Tell(ctx context.Context, s HostState) {
 	if r := runningFrom(ctx); r != nil {
 		r.emit(Event{Kind: HostSeen, Host: s.Host, State: s.State, Release: s.Release})
+	}
+}
+
+// CountFailed reports that of users' requests some failed, to the observers of the run
+// that ctx belongs to. Outside a run, and where none failed, it does nothing.
+func CountFailed(ctx context.Context, requests, failed int) {
+	if r := runningFrom(ctx); r != nil && failed > 0 {
+		r.emit(Event{
+			Kind: RequestsFailed, Requests: requests, Failed: failed,
+			Text: fmt.Sprintf("%d of the last %d requests of users were answered with a 5xx", failed, requests),
+		})
 	}
 }

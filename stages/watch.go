@@ -67,6 +67,7 @@ func (s *site) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pipeline.CountFailed(ctx, now.Requests, now.Errors)
 	s.mu.Lock()
 	s.total.Requests += now.Requests
 	s.total.Errors += now.Errors
