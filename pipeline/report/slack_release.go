@@ -1,0 +1,139 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Release is what the team is told of a release that was seen upstream. The watcher
+// fills it and tells it again when anything in it changes, and at each look.
+type Release struct {
+	// Project is whose release it is ("Mastodon", "Elk"); Version its tag.
+	Project, Version string
+	// Running is the release that the fleet runs; empty where that is not known.
+	Running string
+	// URL of the release's page.
+	URL string
+	// Published is when upstream published it, Deadline by when it is to run here;
+	// zero for none.
+	Published, Deadline time.Time
+	// Security: it mends holes; Urgent: upstream's own update check says so.
+	Security, Urgent bool
+	// Advisories are GHSA or CVE names, with their severity.
+	Advisories []string
+	// Plan is what it brings and asks for, in three lines at most.
+	Plan []string
+	// Decision is what the policy makes of it ("ask", "auto at 03:00 UTC"), Reason why.
+	Decision, Reason string
+	// Question is what the team is asked for, with the command that answers; empty if
+	// nothing is.
+	Question string
+	// Settled is what became of it ("runs since …", "taken back upstream"): nobody is
+	// reminded any more. Empty while it is open.
+	Settled string
+}
+
+// release queues the release's message, or changes it, and reminds of a deadline.
+func (w *slackWork) release(r Release, now time.Time) {
+	key := "release/" + r.Project + "/" + r.Version
+	fresh := !w.state.Told[key]
+	w.put(post{Key: key, Few: true, Body: w.releaseBody(r)}, now)
+	if r.Question != "" {
+		// A new message asks by itself; an old one may be days up the channel.
+		b := body{Text: w.say(fmt.Sprintf("🙋 %s %s: %s", r.Project, r.Version, r.Question), 2000)}
+		asked := key + "/question/" + b.digest(false)
+		if fresh {
+			w.state.Told[asked] = true
+		}
+		w.put(post{Key: asked, Thread: key, Loud: true, Few: true, Body: b}, now)
+	}
+	if r.Settled == "" && !r.Deadline.IsZero() {
+		w.remind(r, key, fresh, now)
+	}
+}
+
+func (w *slackWork) releaseBody(r Release) body {
+	icon, what := "📦", "a release"
+	if r.Security {
+		icon, what = "🔒", "a security release"
+	}
+	if r.Urgent {
+		what += ", urgent says upstream"
+	}
+	if r.Settled != "" {
+		icon = "✅"
+	}
+	name := r.Project + " " + r.Version
+	b := body{
+		Text: w.say(fmt.Sprintf("%s %s: %s", icon, name, with(what, r.Decision)), 1500),
+		Head: printable(w.o.Redact(icon + " " + name)),
+	}
+	field := func(title, value string) {
+		if value != "" {
+			b.Fields = append(b.Fields, "*"+title+"*\n"+value)
+		}
+	}
+	field("Kind", w.say(what, mostField))
+	field("Here runs", w.say(r.Running, mostField))
+	if !r.Published.IsZero() {
+		field("Published", slackTime(r.Published))
+	}
+	if !r.Deadline.IsZero() {
+		field("To run by", slackTime(r.Deadline))
+	}
+	field("Decision", w.say(with(r.Decision, r.Reason), mostField))
+	field("Advisories", w.say(strings.Join(r.Advisories, ", "), mostField))
+	if lines := r.Plan[:min(len(r.Plan), 3)]; len(lines) > 0 {
+		b.Parts = append(b.Parts, w.say("• "+strings.Join(lines, "\n• "), mostSection))
+	}
+	if r.Settled != "" {
+		b.Parts = append(b.Parts, w.say("✅ "+r.Settled, 1000))
+	} else if r.Question != "" {
+		b.Parts = append(b.Parts, "*"+w.say("🙋 "+r.Question, 1000)+"*")
+	}
+	if strings.HasPrefix(r.URL, "https://") && !strings.ContainsAny(r.URL, "<>|\" ") {
+		b.Parts = append(b.Parts, "<"+escape(r.URL, 500)+"|release notes>")
+	}
+	return b
+}
+
+// remind tells, loudly and once for each, that the deadline is near: of several
+// moments that have passed unseen the last alone.
+func (w *slackWork) remind(r Release, key string, fresh bool, now time.Time) {
+	moments := slices.Clone(w.o.Escalate)
+	slices.Sort(moments) // the last one first: the least time left
+	said := false
+	for _, before := range moments {
+		if now.Before(r.Deadline.Add(-before)) {
+			continue
+		}
+		k := key + "/left/" + before.String()
+		if said || fresh {
+			// The message itself says how little time is left.
+			if !w.state.Told[k] {
+				w.state.Told[k], w.dirty = true, true
+			}
+			continue
+		}
+		said = true
+		text := fmt.Sprintf("⏰ %s %s: %s left to run it here", r.Project, r.Version, hours(r.Deadline.Sub(now)))
+		if !now.Before(r.Deadline) {
+			text = fmt.Sprintf("🚨 %s %s: its deadline passed %s ago, and the fleet still runs %s", r.Project, r.Version, hours(now.Sub(r.Deadline)), dash(r.Running))
+		}
+		if r.Decision != "" {
+			text += " (" + r.Decision + ")"
+		}
+		if !w.state.Told[k] {
+			w.put(post{Key: k, Thread: key, Loud: true, Few: true, Body: body{Text: w.say(text, 2000)}}, now)
+		}
+	}
+}
+
+func hours(d time.Duration) string {
+	if d < time.Hour {
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%d h", int(d.Hours()))
+}

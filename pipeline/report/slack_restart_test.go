@@ -1,0 +1,292 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report/slacktest"
+)
+
+// script is a run that fails in its second step and goes back, as its engine would
+// journal and tell it: each deed marks the journal first.
+func (x *story) script() []func() {
+	mark := func(step string, state pipeline.State, why string, e pipeline.Event) func() {
+		return func() {
+			for i := range x.run.Steps {
+				if x.run.Steps[i].Name == step {
+					x.run.Steps[i].State = state
+					if why != "" {
+						x.run.Steps[i].Error = why
+					}
+				}
+			}
+			e.Step, e.Err = step, why
+			x.tell(e)
+		}
+	}
+	return []func(){
+		mark("build", pipeline.Doing, "", pipeline.Event{Kind: pipeline.StepStarted}),
+		mark("build", pipeline.Finish, "", pipeline.Event{Kind: pipeline.StepDone, Elapsed: time.Second}),
+		mark("roll web kirk", pipeline.Doing, "", pipeline.Event{Kind: pipeline.StepStarted}),
+		mark("roll web kirk", pipeline.Failed, "it broke", pipeline.Event{Kind: pipeline.StepFailed}),
+		mark("roll web kirk", pipeline.Undoing, "", pipeline.Event{Kind: pipeline.StepUndoing}),
+		mark("roll web kirk", pipeline.Back, "", pipeline.Event{Kind: pipeline.StepUndone, Elapsed: time.Second}),
+		mark("build", pipeline.Back, "", pipeline.Event{Kind: pipeline.StepUndone, Elapsed: time.Second}),
+	}
+}
+
+// undone is the report of the script's run.
+func undone(x *story) Report {
+	r := done(x)
+	r.Status, r.Step, r.Cause, r.Touched = pipeline.Undone, "roll web kirk", "it broke", true
+	return r
+}
+
+// live runs the script in processes of which the first dies at its n-th deed, and
+// tells whether it died.
+func (x *story) live(n int, after bool) (died bool, where string) {
+	d := x.mortal(n, after)
+	x.open()
+	x.s.Begin(x.run)
+	x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+	pass(2 * time.Second)
+	restart := func() {
+		x.bury()
+		died, where = true, d.what
+		x.o.disk, x.o.Client = x.disk, x.slack.Client()
+		x.run.Resumed = true
+		pass(3 * time.Second)
+		x.open()
+		x.s.Begin(x.run)
+	}
+	for _, deed := range x.script() {
+		if d.isDead() && !died {
+			restart()
+			x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+		}
+		deed()
+		pass(2 * time.Second)
+	}
+	if d.isDead() && !died {
+		restart()
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+	}
+	x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
+	pass(2 * time.Second)
+	x.s.End(undone(x))
+	pass(10 * time.Second)
+	if d.isDead() && !died {
+		// The engine has nothing more to do: the next command tells what was not told.
+		x.run.Over = true
+		restart()
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "looking back"})
+		x.s.End(undone(x))
+	}
+	if said := x.s.Close(time.Minute); len(said) > 0 && !d.isDead() {
+		x.t.Errorf("%q", said)
+	}
+	if d.isDead() && !died {
+		died, where = true, d.what // it died closing
+		x.o.disk, x.o.Client, x.run.Over, x.run.Resumed = x.disk, x.slack.Client(), true, true
+		x.open()
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "looking back"})
+		x.s.End(undone(x))
+		if said := x.s.Close(time.Minute); len(said) > 0 {
+			x.t.Errorf("%q", said)
+		}
+	}
+	return died, where
+}
+
+// once fails the test unless everything of the script was told exactly once.
+func (x *story) once(what string) {
+	x.t.Helper()
+	count := map[string]int{}
+	for _, m := range x.slack.Messages() {
+		kind := strings.TrimPrefix(m.Key, "run/"+x.run.ID)
+		switch {
+		case kind == "":
+			count["root"]++
+			has(x.t, what+": the run's message", m.Said[len(m.Said)-1], "failed and taken back")
+		case strings.HasPrefix(kind, "/failed/"):
+			count["failure"]++
+		case strings.HasPrefix(kind, "/end/"):
+			count["end"]++
+		}
+	}
+	all := x.all()
+	for line, words := range map[string][]string{
+		"build done": {"build on uhura: done ", "build: done "}, "kirk back": {"roll web kirk: taken back"},
+		"build back": {"build on uhura: taken back", "build: taken back"},
+	} {
+		for _, w := range words {
+			count[line] += strings.Count(all, w)
+		}
+		// A message's line of notification repeats its first line.
+		for _, m := range x.slack.Messages() {
+			for _, w := range words {
+				if strings.Contains(m.Text, w) {
+					count[line]--
+				}
+			}
+		}
+	}
+	for _, k := range []string{"root", "failure", "end", "build done", "kirk back", "build back"} {
+		if count[k] != 1 {
+			x.t.Errorf("%s: %q is told %d times:\n%s", what, k, count[k], all)
+		}
+	}
+	x.lawful()
+}
+
+// A process that dies at any save and any call, before it has its effect or after,
+// leaves one that comes after it what it needs to tell everything once.
+func TestAKillAtAnyPointNeitherDoublesNorLosesAMessage(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		kills := map[string]int{}
+		for n := 1; ; n++ {
+			died := false
+			synctest.Test(t, func(t *testing.T) {
+				x := begin(t, nil)
+				x.s.Close(time.Second)
+				var where string
+				died, where = x.live(n, after)
+				kills[where]++
+				x.once(fmt.Sprintf("killed at deed %d (%s, after: %t)", n, where, after))
+			})
+			if !died || t.Failed() {
+				t.Logf("killed at %d points, after their effect: %t, %v", n-1, after, kills)
+				if n < 20 && !t.Failed() {
+					t.Errorf("only %d points", n)
+				}
+				break
+			}
+		}
+	}
+}
+
+// Every single call may lose its answer, or be lost itself, without a kill.
+func TestAnAnswerThatIsLostIsFoundAgain(t *testing.T) {
+	for _, fault := range []slacktest.Fault{slacktest.Cut, slacktest.Dropped, slacktest.BrokenAfter, slacktest.Broken, slacktest.Refused, slacktest.Busy} {
+		for n := 1; n < 12; n++ {
+			synctest.Test(t, func(t *testing.T) {
+				x := beginWith(t, slacktest.Options{Late: 2 * time.Second, Skew: -3 * time.Minute}, nil)
+				x.s.Close(time.Second)
+				calls := 0
+				x.slack.Meddle(func(slacktest.Call) slacktest.Fault {
+					if calls++; calls == n {
+						return fault
+					}
+					return slacktest.None
+				})
+				x.live(-1, false)
+				x.once(fmt.Sprintf("fault %d at call %d", fault, n))
+			})
+		}
+	}
+}
+
+func TestARunThatIsTakenOverByAnotherMachineKeepsItsMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+		for _, deed := range x.script()[:4] {
+			deed()
+			pass(4 * time.Second)
+		}
+		x.bury()
+		x.disk = &memory{}
+		x.o.disk, x.run.Resumed = x.disk, true
+		pass(2 * time.Hour)
+		x.open()
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+		for _, deed := range x.script()[4:] {
+			deed()
+			pass(2 * time.Second)
+		}
+		x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
+		x.s.End(undone(x))
+		if said := x.close(time.Minute); len(said) > 0 {
+			t.Error(said)
+		}
+		x.once("taken over")
+	})
+}
+
+func TestARunOfAnotherMachineThatNeverReachedSlackIsToldWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		for i, s := range []pipeline.State{pipeline.Finish, pipeline.Failed} {
+			x.run.Steps[i].State = s
+		}
+		x.run.Steps[1].Error = "it broke"
+		x.run.Resumed = true
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+		pass(time.Minute)
+		for _, deed := range x.script()[4:] {
+			deed()
+			pass(2 * time.Second)
+		}
+		x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
+		x.s.End(undone(x))
+		if said := x.close(time.Minute); len(said) > 0 {
+			t.Error(said)
+		}
+		x.once("told late")
+	})
+}
+
+func TestWithoutTheRightToReadAMessageIsRatherToldTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := beginWith(t, slacktest.Options{Scopes: []string{"chat:write"}}, nil)
+		x.slack.Meddle(func(c slacktest.Call) slacktest.Fault {
+			if c.N == 1 {
+				return slacktest.Cut
+			}
+			return slacktest.None
+		})
+		x.rolls()
+		x.ends()
+		said := strings.Join(x.close(15*time.Second), "\n")
+		has(t, "what is said at the end", said, "may stand there twice", "channels:history")
+		if list := x.channel(); len(list) != 2 || !strings.Contains(list[1].Said[0], "again") {
+			t.Errorf("%+v", list)
+		}
+		x.lawful()
+	})
+}
+
+func TestAStateFileThatCannotBeReadCostsNoMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+		for _, deed := range x.script()[:4] {
+			deed()
+			pass(4 * time.Second)
+		}
+		x.bury()
+		x.disk.b = []byte("{half a fi")
+		x.run.Resumed = true
+		x.open()
+		x.s.Begin(x.run)
+		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+		for _, deed := range x.script()[4:] {
+			deed()
+			pass(2 * time.Second)
+		}
+		x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
+		x.s.End(undone(x))
+		said := strings.Join(x.close(time.Minute), "\n")
+		has(t, "what is said", said, "cannot read what was told to Slack")
+		x.once("damaged")
+	})
+}

@@ -1,0 +1,263 @@
+package report
+
+import (
+	"context"
+	"time"
+
+	"vmst.io/refit/pipeline"
+)
+
+// next is the next call to Slack and when it is due; nil if there is none. Of what
+// is due, what was lost comes first, then messages of the channel, then those that
+// are loud, then the run's own message, then the rest.
+func (w *slackWork) next(now time.Time) (time.Time, func(context.Context)) {
+	if w.void != nil {
+		return time.Time{}, nil
+	}
+	var at time.Time
+	var call func(context.Context)
+	offer := func(when time.Time, do func(context.Context)) {
+		when = latest(when, w.ready)
+		if call == nil || when.Before(at) && at.After(now) {
+			at, call = when, do
+		}
+	}
+	for _, pick := range []func(*post, func(time.Time, func(context.Context))){w.lookUp, w.channelPost, w.loudPost, w.edit, w.quietPost} {
+		for _, p := range w.state.Posts {
+			pick(p, offer)
+		}
+	}
+	if due := w.batchDue(); len(w.state.Lines) > 0 && due.After(now) {
+		offer(due, func(context.Context) {}) // to put lines together
+	}
+	return at, call
+}
+
+func (w *slackWork) lookUp(p *post, offer func(time.Time, func(context.Context))) {
+	if p.open() && !p.Tried.IsZero() && w.threadKnown(p) {
+		offer(p.Tried.Add(slackSettle), func(ctx context.Context) { w.look(ctx, p) })
+	}
+}
+
+// sendable tells whether the message can be sent at all now.
+func (w *slackWork) sendable(p *post) bool { return p.open() && p.Tried.IsZero() && w.threadKnown(p) }
+
+func (w *slackWork) threadKnown(p *post) bool {
+	if p.Thread == "" || !w.door.edits() {
+		return true
+	}
+	root := w.get(p.Thread)
+	return root != nil && root.TS != ""
+}
+
+func (w *slackWork) offerPost(p *post, offer func(time.Time, func(context.Context))) {
+	when := p.NotBefore
+	if w.draining {
+		when = time.Time{}
+	}
+	offer(when, func(ctx context.Context) { w.send(ctx, p) })
+}
+
+func (w *slackWork) channelPost(p *post, offer func(time.Time, func(context.Context))) {
+	if w.sendable(p) && p.Thread == "" {
+		w.offerPost(p, offer)
+	}
+}
+
+func (w *slackWork) loudPost(p *post, offer func(time.Time, func(context.Context))) {
+	if w.sendable(p) && p.Thread != "" && p.Few {
+		w.offerPost(p, offer)
+	}
+}
+
+func (w *slackWork) quietPost(p *post, offer func(time.Time, func(context.Context))) {
+	if w.sendable(p) && p.Thread != "" && !p.Few {
+		w.offerPost(p, offer)
+	}
+}
+
+func (w *slackWork) edit(p *post, offer func(time.Time, func(context.Context))) {
+	if !w.door.edits() {
+		return
+	}
+	change := func(ctx context.Context) { w.change(ctx, p) }
+	switch {
+	case p.stale(false) && w.draining:
+		offer(time.Time{}, change)
+	case p.stale(false):
+		offer(p.Edited.Add(slackEdit), change)
+	case p.stale(true) && !w.draining:
+		offer(p.Edited.Add(slackPulse), change)
+	}
+}
+
+// send posts a message. That it is being tried is written down before.
+func (w *slackWork) send(ctx context.Context, p *post) {
+	now := time.Now()
+	p.Tried, w.dirty = now, true
+	w.keep()
+	thread := ""
+	if p.Thread != "" && w.door.edits() {
+		thread = w.get(p.Thread).TS
+	}
+	text := p.Body
+	if p.Again {
+		text.Text = "(again: whether this was told before is not known) " + text.Text
+	}
+	call, done := context.WithTimeout(ctx, slackCall)
+	ts, err := w.door.post(call, p.Key, text, thread, p.Loud)
+	done()
+	w.ready, w.dirty = time.Now().Add(slackPace), true
+	if err == nil {
+		w.fails = 0
+		p.stands(ts, time.Now())
+		if !p.Few {
+			p.Body = body{Text: p.Body.Text} // it is never edited
+			p.stands(ts, time.Now())
+		}
+		return
+	}
+	if ctx.Err() != nil {
+		return // given up by Close: nobody knows
+	}
+	f := w.note(err)
+	p.Tried = time.Time{}
+	switch f.kind {
+	case lost:
+		if w.door.edits() {
+			p.Tried = time.Now()
+		} else {
+			p.Again = true
+		}
+	case wrong, frozen:
+		if p.Body.Plain {
+			p.Given = f.text
+		}
+		p.Body.Plain = true
+	}
+}
+
+// change edits a message. To repeat an edit does no harm.
+func (w *slackWork) change(ctx context.Context, p *post) {
+	call, done := context.WithTimeout(ctx, slackCall)
+	err := w.door.edit(call, p.TS, p.Body)
+	done()
+	w.ready, w.dirty = time.Now().Add(slackPace), true
+	if err == nil {
+		w.fails = 0
+		p.stands(p.TS, time.Now())
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	switch f := w.note(err); f.kind {
+	case frozen:
+		p.Frozen = f.text
+	case wrong:
+		if p.Body.Plain {
+			p.Frozen = f.text
+		}
+		p.Body.Plain = true
+	}
+	p.Edited = time.Now()
+}
+
+// look finds a message whose answer was lost, or learns that it was never taken.
+func (w *slackWork) look(ctx context.Context, p *post) {
+	thread := ""
+	if p.Thread != "" {
+		thread = w.get(p.Thread).TS
+	}
+	call, done := context.WithTimeout(ctx, slackCall)
+	keys, err := w.door.find(call, p.Tried.Add(-slackSkew), thread)
+	done()
+	w.ready, w.dirty = time.Now().Add(slackPace), true
+	if err != nil {
+		if ctx.Err() == nil {
+			w.blinded(p, faultOf(err))
+		}
+		return
+	}
+	w.fails = 0
+	since := p.Tried
+	p.Tried = time.Time{}
+	ts, found := keys[p.Key]
+	if found {
+		// What it says is not known: it may have been changed since. An edit mends that.
+		p.TS, p.Edited = ts, time.Now()
+		if !p.Few {
+			p.stands(ts, time.Now())
+		}
+	}
+	if p.Foreign {
+		p.Foreign = false
+		w.adopt(ctx, p, since)
+	}
+}
+
+// blinded is what follows when Slack could not be asked for a message.
+func (w *slackWork) blinded(p *post, f *slackFault) {
+	switch f.kind {
+	case busy, away, lost:
+		w.note(f)
+	default:
+		// It will never say: once too often is better than never.
+		w.unseen = f
+		p.Tried, p.Again = time.Time{}, !p.Foreign
+		if p.Foreign {
+			p.Foreign = false
+			w.tellPast(time.Now())
+		}
+	}
+}
+
+// adopt takes over a run that another machine told of: what stands in its thread is
+// not told again.
+func (w *slackWork) adopt(ctx context.Context, root *post, since time.Time) {
+	if root.TS == "" {
+		w.tellPast(time.Now())
+		return
+	}
+	call, done := context.WithTimeout(ctx, slackCall)
+	keys, err := w.door.find(call, since.Add(-slackSkew), root.TS)
+	done()
+	w.ready = time.Now().Add(slackPace)
+	if err != nil {
+		w.unseen = faultOf(err)
+		return
+	}
+	for key := range keys {
+		w.state.Told[key] = true
+	}
+	for _, s := range w.run.run.Steps {
+		// Lines of detail carry no key of their own: that the other machine told them is
+		// taken for granted.
+		switch s.State {
+		case pipeline.Finish:
+			w.state.Told[w.run.key("done/"+s.Name)] = true
+		case pipeline.Back:
+			w.state.Told[w.run.key("done/"+s.Name)], w.state.Told[w.run.key("undone/"+s.Name)] = true, true
+		}
+	}
+	w.tellPast(time.Now())
+}
+
+// note takes in an error: when Slack is called again, and whether at all.
+func (w *slackWork) note(err error) *slackFault {
+	f := faultOf(err)
+	w.trouble = f
+	now := time.Now()
+	switch f.kind {
+	case busy:
+		w.ready = now.Add(f.after + slackPace)
+	case away, lost:
+		w.fails++
+		w.ready = now.Add(min(time.Second<<min(w.fails, 5), 30*time.Second))
+	case barred:
+		w.ready = now.Add(slackBarred)
+	case dead:
+		w.void = f
+	}
+	return f
+}

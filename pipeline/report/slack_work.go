@@ -1,0 +1,346 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// slackPace is the pause between calls: Slack takes one message a second for a
+	// channel (docs.slack.dev, rate limits).
+	slackPace = 1200 * time.Millisecond
+	// slackEdit is the least time between edits of a message, of which Slack takes 50
+	// a minute; what happens in between is never shown.
+	slackEdit = 3 * time.Second
+	// slackPulse is how often the small print of a run that goes on is renewed.
+	slackPulse = time.Minute
+	// slackBatch is how long lines of detail wait for others.
+	slackBatch = 5 * time.Second
+	// slackSettle is how long a message whose answer was lost is given to appear
+	// before it is looked for.
+	slackSettle = 5 * time.Second
+	// slackSkew is how far this machine's clock may be ahead of Slack's.
+	slackSkew = 10 * time.Minute
+	// slackBarred is the pause after a refusal that a person can mend in Slack.
+	slackBarred = time.Minute
+	// slackLines is how many lines of detail wait at most.
+	slackLines = 2000
+)
+
+// slackWork belongs to one goroutine.
+type slackWork struct {
+	o     SlackOptions
+	door  slackDoor
+	disk  slackDisk
+	state slackState
+	run   *slackRun
+
+	dirty   bool
+	unkept  error // why what was sent is not remembered
+	ready   time.Time
+	fails   int
+	void    *slackFault // nothing more can be told
+	trouble *slackFault // the newest error
+	unseen  *slackFault // why Slack cannot be asked for what was posted
+
+	draining bool
+	cutoff   time.Time
+}
+
+func newSlackWork(o SlackOptions, door slackDoor, disk slackDisk) *slackWork {
+	w := &slackWork{o: o, door: door, disk: disk, state: slackState{Format: slackFormat, Channel: o.Channel, Told: map[string]bool{}}}
+	if disk == nil {
+		return w
+	}
+	w.state, w.unkept = readState(disk, o.Channel)
+	for _, p := range w.state.Posts {
+		// An earlier process may have called Slack just now.
+		w.ready = latest(w.ready, p.Edited.Add(slackPace), p.Tried.Add(slackPace))
+	}
+	return w
+}
+
+func (w *slackWork) diskName() string {
+	if w.o.State != "" {
+		return w.o.State
+	}
+	return "the disk"
+}
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+
+// loop takes in what is to be told and makes one call to Slack after another.
+func (w *slackWork) loop(ctx context.Context, in <-chan slackInput, closing <-chan struct{}) {
+	for ctx.Err() == nil {
+		select {
+		case <-closing:
+			w.draining, closing = true, nil
+		default:
+		}
+		w.drain(in)
+		now := time.Now()
+		w.tidy(now)
+		at, call := w.next(now)
+		w.keep()
+		if call != nil && !at.After(now) {
+			call(ctx)
+			continue
+		}
+		if w.draining && (call == nil || at.After(w.cutoff)) {
+			break
+		}
+		if call == nil {
+			at = now.Add(time.Hour)
+		}
+		t := time.NewTimer(at.Sub(now))
+		select {
+		case one := <-in:
+			w.take(one)
+		case <-t.C:
+		case <-closing:
+			w.draining, closing = true, nil
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+	w.keep()
+}
+
+// drain takes in all that waits.
+func (w *slackWork) drain(in <-chan slackInput) {
+	for {
+		select {
+		case one := <-in:
+			w.take(one)
+		default:
+			return
+		}
+	}
+}
+
+func (w *slackWork) take(in slackInput) {
+	now := time.Now()
+	switch {
+	case in.run != nil:
+		w.run = newSlackRun(*in.run)
+	case in.event != nil && w.run != nil:
+		w.observe(*in.event, now)
+	case in.report != nil && w.run != nil:
+		w.finish(*in.report, now)
+	case in.release != nil:
+		w.release(*in.release, now)
+	}
+}
+
+// get is the message of that key, nil if there is none.
+func (w *slackWork) get(key string) *post {
+	for _, p := range w.state.Posts {
+		if p.Key == key {
+			return p
+		}
+	}
+	return nil
+}
+
+// put queues a message, or changes what the message of that key says.
+func (w *slackWork) put(p post, now time.Time) *post {
+	if old := w.get(p.Key); old != nil {
+		p.Body.Plain = old.Body.Plain
+		if old.Body.digest(false) != p.Body.digest(false) || old.NotBefore != p.NotBefore {
+			w.dirty = true
+		}
+		old.Body, old.NotBefore = p.Body, p.NotBefore
+		return old
+	}
+	if w.state.Told[p.Key] || !w.door.edits() && !p.Few {
+		return nil
+	}
+	p.Queued = now
+	w.state.Told[p.Key] = true
+	w.state.Posts = append(w.state.Posts, &p)
+	w.dirty = true
+	return &p
+}
+
+// line queues a line for the run's thread. A line with a key is queued once.
+func (w *slackWork) line(at time.Time, key, text string) {
+	if !w.door.edits() || key != "" && w.state.Told[key] {
+		return
+	}
+	if key != "" {
+		w.state.Told[key] = true
+	}
+	w.state.Lines = append(w.state.Lines, detail{At: at, Text: w.o.Redact(text)})
+	if over := len(w.state.Lines) - slackLines; over > 0 {
+		w.state.Lines = slices.Delete(w.state.Lines, 0, over)
+		w.state.Dropped += over
+	}
+	w.dirty = true
+}
+
+// tidy gives up what has waited too long, renews the run's message and puts lines
+// together.
+func (w *slackWork) tidy(now time.Time) {
+	for _, p := range w.state.Posts {
+		if p.open() && !p.Until.IsZero() && now.After(p.Until) {
+			p.Given, w.dirty = "it waited too long", true
+		}
+	}
+	fresh := slices.IndexFunc(w.state.Lines, func(d detail) bool { return now.Sub(d.At) <= w.o.Deadline })
+	if fresh < 0 {
+		fresh = len(w.state.Lines)
+	}
+	if fresh > 0 {
+		w.state.Lines = slices.Delete(w.state.Lines, 0, fresh)
+		w.state.Dropped += fresh
+		w.dirty = true
+	}
+	if w.run != nil && w.run.started {
+		w.showRun(now)
+	}
+	w.compose(now)
+}
+
+// compose makes a message of the lines that wait, once the one before has been sent:
+// the longer Slack is slow, the more lines a message holds.
+func (w *slackWork) compose(now time.Time) {
+	if len(w.state.Lines) == 0 || now.Before(w.batchDue()) {
+		return
+	}
+	thread := w.run.key("")
+	waiting := func(p *post) bool { return p.open() && p.Thread == thread && !p.Few }
+	if root := w.get(thread); root == nil || root.TS == "" || slices.ContainsFunc(w.state.Posts, waiting) {
+		return
+	}
+	var texts []string
+	for _, d := range w.state.Lines {
+		for i, l := range strings.Split(d.Text, "\n") {
+			if i == 0 {
+				l = d.At.UTC().Format(time.TimeOnly) + " " + l
+			}
+			texts = append(texts, l)
+		}
+	}
+	blocks, rest := pages(texts, 2)
+	w.state.Seq++
+	w.put(post{
+		Key: w.run.key(fmt.Sprintf("detail/%s/%d", w.run.attempt, w.state.Seq)), Thread: thread, Until: now.Add(w.o.Deadline),
+		Body: body{Text: escape(texts[0], 300), Parts: blocks},
+	}, now)
+	at := w.state.Lines[len(w.state.Lines)-1].At
+	w.state.Lines = nil
+	for _, l := range rest {
+		w.state.Lines = append(w.state.Lines, detail{At: at, Text: strings.TrimPrefix(l, at.UTC().Format(time.TimeOnly)+" ")})
+	}
+}
+
+// batchDue is when the lines that wait are put together.
+func (w *slackWork) batchDue() time.Time {
+	if len(w.state.Lines) == 0 || w.run == nil || !w.run.started {
+		return time.Now().Add(time.Hour)
+	}
+	if w.draining || len(w.state.Lines) > 30 {
+		return time.Time{}
+	}
+	return w.state.Lines[0].At.Add(slackBatch)
+}
+
+// keep writes the state down if it changed. That it cannot is said at the end; the
+// telling goes on.
+func (w *slackWork) keep() {
+	if !w.dirty || w.disk == nil {
+		return
+	}
+	w.dirty = false
+	b, err := json.Marshal(w.state)
+	if err == nil {
+		err = w.disk.save(b)
+	}
+	if err != nil {
+		w.unkept = fmt.Errorf("cannot remember what was told to Slack: %w", err)
+	}
+}
+
+// untold says what Slack was not told, and why. The loop has ended.
+func (w *slackWork) untold() []string {
+	var lost, doubtful, again, old []string
+	for _, p := range w.state.Posts {
+		name := strings.SplitN(p.Body.Text, "\n", 2)[0]
+		switch {
+		case p.open() && !p.Tried.IsZero():
+			doubtful = append(doubtful, name)
+		case p.TS == "":
+			lost = append(lost, name)
+		case p.stale(false) && w.door.edits():
+			old = append(old, name)
+		}
+		if p.Again && p.TS != "" {
+			again = append(again, name)
+		}
+		if p.open() && p.Thread != "" {
+			// Those of the channel are still true later: the next process sends them.
+			p.Given = "the run ended before it was sent"
+			w.dirty = true
+		}
+	}
+	var parts []string
+	add := func(list []string, what string) {
+		if len(list) > 0 {
+			parts = append(parts, what+": "+plainly(list))
+		}
+	}
+	add(lost, fmt.Sprintf("%d messages did not get there", len(lost)))
+	add(doubtful, "nobody knows whether these did")
+	add(old, "what is shown there is old")
+	add(again, "these may stand there twice")
+	if n := len(w.state.Lines) + w.state.Dropped; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d lines of detail are missing in its thread", n))
+		w.state.Lines, w.state.Dropped, w.dirty = nil, 0, true
+	}
+	w.keep()
+	var out []string
+	if len(parts) > 0 {
+		out = append(out, "Slack was not told all: "+strings.Join(parts, "; ")+w.because())
+	}
+	if w.unseen != nil && len(again) > 0 {
+		out = append(out, "Slack cannot be asked what was posted: "+w.unseen.text)
+	}
+	for _, p := range w.state.Posts {
+		if p.Frozen != "" {
+			out = append(out, "a message in Slack cannot be edited any more: "+p.Frozen)
+		}
+	}
+	if w.unkept != nil {
+		out = append(out, w.unkept.Error())
+	}
+	for i := range out {
+		out[i] = w.o.Redact(out[i])
+	}
+	return out
+}
+
+func (w *slackWork) because() string {
+	switch {
+	case w.void != nil:
+		return ". " + w.void.text
+	case w.trouble != nil:
+		return ". Slack's last trouble: " + w.trouble.text
+	}
+	return ""
+}
+
+// plainly lists texts of messages as words for a terminal, not too many.
+func plainly(list []string) string {
+	const most = 4
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf(" and %d more", len(list)-most)
+		list = list[:most]
+	}
+	plain := strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(strings.Join(list, " | "))
+	return printable(plain) + more
+}
