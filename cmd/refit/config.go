@@ -35,6 +35,8 @@ type config struct {
 	Holds     holdsConfig     `yaml:"holds"`
 	Limits    limitsConfig    `yaml:"limits"`
 	Keep      int             `yaml:"keep"`
+	Notify    notifyConfig    `yaml:"notify"`
+	Metrics   metricsConfig   `yaml:"metrics"`
 
 	dir string // the folder of the file: relative paths in it start here
 }
@@ -223,12 +225,14 @@ func parseConfig(path string, text []byte) (config, error) {
 }
 
 // yamlError says where the file is wrong and shows the place. Nothing in the file
-// is secret.
+// should be secret; what looks like a token that was written there by mistake is not
+// shown.
 func yamlError(path string, err error) string {
+	text := err.Error()
 	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
-		return fmt.Sprintf("%s:%d: %s", path, e.GetToken().Position.Line, yaml.FormatError(err, false, true))
+		text = fmt.Sprintf("%s:%d: %s", path, e.GetToken().Position.Line, yaml.FormatError(err, false, true))
 	}
-	return err.Error()
+	return redact()(text)
 }
 
 // wrongs gathers what is wrong, each with the line of the field it names.

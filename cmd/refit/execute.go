@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -32,8 +33,10 @@ type execution struct {
 
 // execute takes the lease, fences every host, runs the plan and reports.
 func (x *session) execute(ctx context.Context, s streams, e execution) error {
-	watch, end, err := x.observers(ctx, s, e)
+	told := x.tellers(e.plan.ID)
+	watch, end, err := x.observers(ctx, s, e, told)
 	if err != nil {
+		x.untold(ctx, told)
 		return err
 	}
 	before := x.say
@@ -46,9 +49,10 @@ func (x *session) execute(ctx context.Context, s streams, e execution) error {
 		s.progress()("closing the live view: %v", cerr)
 	}
 	if err != nil {
+		x.untold(ctx, told)
 		return err
 	}
-	return x.report(ctx, s, e, res)
+	return x.report(ctx, s, e, res, told)
 }
 
 func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Observer) (pipeline.Result, error) {
@@ -117,25 +121,37 @@ func lockError(ctx context.Context, err error) error {
 	return exitWith(exitRefused, fmt.Errorf("%w\nnothing was touched", err))
 }
 
-// observers chooses how the run is shown: live on a terminal, in lines elsewhere.
-func (x *session) observers(ctx context.Context, s streams, e execution) (pipeline.Observer, func() error, error) {
-	if f, ok := s.err.(*os.File); ok && isTerminal(f) && os.Getenv("CI") == "" {
+// observers chooses how the run is shown: live on a terminal, in lines elsewhere; and
+// tells it to whom else refit.yml names.
+func (x *session) observers(ctx context.Context, s streams, e execution, told *telling) (pipeline.Observer, func() error, error) {
+	var hosts []report.HostRow
+	live := isTerminalFile(s.err) && os.Getenv("CI") == ""
+	if live || len(told.list) > 0 {
+		hosts = x.standing(ctx)
+	}
+	told.begin(x.runOf(e, hosts))
+	if f, ok := s.err.(*os.File); ok && live {
 		var steps []string
 		for _, step := range e.plan.Steps {
 			steps = append(steps, step.Name())
 		}
 		t, err := report.NewTerminal(f, report.TerminalOptions{
 			Title: fmt.Sprintf("%s: %s %s → %s", x.config.Fleet, e.plan.Kind, e.plan.From, e.plan.To),
-			Hosts: x.standing(ctx), Steps: steps,
+			Hosts: hosts, Steps: steps,
 		})
 		if err != nil {
 			return nil, nil, err
 		}
 		aside := report.NewAside(t)
-		return pipeline.Watch(aside), func() error { aside.Close(sayLimit); return t.Close() }, nil
+		return told.watched(aside), func() error { aside.Close(sayLimit); return t.Close() }, nil
 	}
 	aside := report.NewAside(report.NewLines(s.err, report.LinesOptions{}))
-	return pipeline.Watch(aside), func() error { aside.Close(sayLimit); return nil }, nil
+	return told.watched(aside), func() error { aside.Close(sayLimit); return nil }, nil
+}
+
+func isTerminalFile(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isTerminal(f)
 }
 
 // standing asks every host of the application where it stands.
@@ -191,8 +207,9 @@ func (x *session) stateOf(ctx context.Context, n stages.Node) (state, release st
 	return "running", f.Live
 }
 
-// report says how the run ended and what comes next, and gives the exit code.
-func (x *session) report(ctx context.Context, s streams, e execution, res pipeline.Result) error {
+// report says how the run ended and what comes next, and gives the exit code. What the
+// others could not be told stands in it too.
+func (x *session) report(ctx context.Context, s streams, e execution, res pipeline.Result, others *telling) error {
 	code := codeOf(res, e.facts)
 	var remains []string
 	if code != exitDone || e.back {
@@ -203,6 +220,8 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 	// A run that was aborted is reported all the same.
 	hosts := x.standing(context.WithoutCancel(ctx))
 	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes(e, res)})
+	others.end(r)
+	r.Notes = append(r.Notes, others.close(ctx)...)
 	var printed error
 	if e.json {
 		printed = r.JSON(s.out)

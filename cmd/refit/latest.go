@@ -31,7 +31,7 @@ func (x *session) latest(ctx context.Context) (*pipeline.Journal, error) {
 		x.seen = &seen{}
 		return nil, x.forgotten(ctx)
 	}
-	x.seen = &seen{j.ID, j.Seq}
+	x.seen, x.newest = &seen{j.ID, j.Seq}, j
 	return j, nil
 }
 

@@ -32,6 +32,7 @@ func resumeCommand(s streams) *cli.Command {
 				if err != nil {
 					return err
 				}
+				x.warn(look, s)
 				if !c.Bool("yes") {
 					if err := s.ask(look, fmt.Sprintf("Is that where it stands? Save it on %s and go on, %s?", x.keeper.Name, r.Journal.Direction)); err != nil {
 						return err
@@ -44,6 +45,7 @@ func resumeCommand(s streams) *cli.Command {
 				return err
 			}
 			if j == nil || j.Finished() {
+				x.lookBack(look, j, s.progress())
 				return s.nothingToResume(c.Bool("json"))
 			}
 			x.adopt(j.ID)
@@ -58,6 +60,7 @@ func resumeCommand(s streams) *cli.Command {
 			if j.Direction == pipeline.Backward {
 				s.wayBack(j)
 			}
+			x.warn(look, s)
 			if !c.Bool("yes") {
 				if err := s.ask(look, "Go on with it?"); err != nil {
 					return err

@@ -59,6 +59,7 @@ func rollbackCommand(s streams) *cli.Command {
 			}
 			s.progress()("run %s, %s: takes every node from %s back to %s", j.ID, standingOf(j), j.To, j.From)
 			s.wayBack(j)
+			x.warn(look, s)
 			if !c.Bool("yes") {
 				if err := s.ask(look, fmt.Sprintf("Go back to %s?", j.From)); err != nil {
 					return err

@@ -32,6 +32,7 @@ func upgradeCommand(s streams) *cli.Command {
 			if err := x.noneLeft(look); err != nil {
 				return err
 			}
+			x.lookBack(look, x.newest, s.progress())
 			p, err := x.plan(look, c.String("to"), s.progress())
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
@@ -45,6 +46,7 @@ func upgradeCommand(s streams) *cli.Command {
 			if err := p.refusal(); err != nil {
 				return err
 			}
+			x.warn(look, s)
 			if !c.Bool("yes") {
 				if err := s.ask(look, fmt.Sprintf("Upgrade %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
 					return err

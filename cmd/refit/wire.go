@@ -23,6 +23,7 @@ import (
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/hosts/ssh"
+	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
 )
 
@@ -39,8 +40,10 @@ type session struct {
 	conns  map[string]*ssh.Conn
 	dial   dialer
 	say    func(format string, args ...any)
-	// seen is the newest run when it was last looked at; nil before that.
-	seen *seen
+	// seen is the newest run when it was last looked at; nil before that. newest is its
+	// journal, nil if there is none.
+	seen   *seen
+	newest *pipeline.Journal
 	// away is why the keeper could not be reached, once that was found out.
 	away error
 	// above is the highest epoch that anybody had seen when a run was rebuilt from the

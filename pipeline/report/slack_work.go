@@ -27,6 +27,9 @@ const (
 	slackSkew = 10 * time.Minute
 	// slackBarred is the pause after a refusal that a person can mend in Slack.
 	slackBarred = time.Minute
+	// slackHopeless is how many calls in a row may fail before a run that has ended
+	// waits no longer.
+	slackHopeless = 3
 	// slackLines is how many lines of detail wait at most.
 	slackLines = 2000
 )
@@ -90,7 +93,7 @@ func (w *slackWork) loop(ctx context.Context, in <-chan slackInput, closing <-ch
 			call(ctx)
 			continue
 		}
-		if w.draining && (call == nil || at.After(w.cutoff)) {
+		if w.draining && (call == nil || at.After(w.cutoff) || w.fails >= slackHopeless) {
 			break
 		}
 		if call == nil {
