@@ -12,6 +12,7 @@ import (
 var (
 	userinfo     = regexp.MustCompile(`([a-z][a-z0-9+.-]*://[^/\s:@]*):[^@\s/]*@`)
 	keyword      = regexp.MustCompile(`(?i)\b([a-z_]*(?:password|passwd|secret|token|api_?key|key_base|private_key|salt))(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&]+)`)
+	digit        = regexp.MustCompile(`[0-9]`)
 	slackTokens  = regexp.MustCompile(`\bx(?:ox[a-z.]*|app)-[0-9A-Za-z-]{6,}`)
 	slackWebhook = regexp.MustCompile(`(hooks\.slack[a-z.-]*/(?:services|workflows|triggers))/[0-9A-Za-z/_-]+`)
 	kumaPush     = regexp.MustCompile(`(/api/push)/[0-9A-Za-z_-]+`)
@@ -41,6 +42,18 @@ func Redactor(secrets ...string) func(string) string {
 		text = kumaPush.ReplaceAllString(text, "$1/"+hidden)
 		text = bearer.ReplaceAllString(text, "$1 "+hidden)
 		text = jobArguments.ReplaceAllString(text, `"args":[…]`)
-		return keyword.ReplaceAllString(text, "$1$2"+hidden)
+		return keyword.ReplaceAllStringFunc(text, named)
 	}
+}
+
+// named hides the value of a name that a secret has. After a colon stands as often
+// what is wrong with it ("SECRET_KEY_BASE: is missing"): there only what is quoted or
+// looks made by a machine is hidden.
+func named(text string) string {
+	m := keyword.FindStringSubmatch(text)
+	value := m[3]
+	if !strings.Contains(m[2], "=") && !strings.ContainsAny(value[:1], `"'`) && (len(value) < 12 || !digit.MatchString(value)) {
+		return text
+	}
+	return m[1] + m[2] + hidden
 }

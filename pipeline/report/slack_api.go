@@ -80,8 +80,8 @@ func content(m body) []slack.MsgOption {
 	return o
 }
 
-// findPages is how many pages of a hundred messages are looked through, the newest
-// first. What is further back is taken for never sent.
+// findPages is how many pages of a hundred messages are looked through. What is not
+// among them is taken for never sent.
 const findPages = 20
 
 func (b *bot) find(ctx context.Context, since time.Time, thread string) (map[string]string, error) {

@@ -39,7 +39,7 @@ type Release struct {
 func (w *slackWork) release(r Release, now time.Time) {
 	key := "release/" + r.Project + "/" + r.Version
 	fresh := !w.state.Told[key]
-	w.put(post{Key: key, Few: true, Body: w.releaseBody(r)}, now)
+	w.put(post{Key: key, Few: true, Body: w.releaseBody(r, now)}, now)
 	if r.Question != "" {
 		// A new message asks by itself; an old one may be days up the channel.
 		b := body{Text: w.say(fmt.Sprintf("🙋 %s %s: %s", r.Project, r.Version, r.Question), 2000)}
@@ -54,7 +54,7 @@ func (w *slackWork) release(r Release, now time.Time) {
 	}
 }
 
-func (w *slackWork) releaseBody(r Release) body {
+func (w *slackWork) releaseBody(r Release, now time.Time) body {
 	icon, what := "📦", "a release"
 	if r.Security {
 		icon, what = "🔒", "a security release"
@@ -96,7 +96,30 @@ func (w *slackWork) releaseBody(r Release) body {
 	if strings.HasPrefix(r.URL, "https://") && !strings.ContainsAny(r.URL, "<>|\" ") {
 		b.Parts = append(b.Parts, "<"+escape(r.URL, 500)+"|release notes>")
 	}
+	b.Foot = r.clock(now)
 	return b
+}
+
+// clock is how old the release is and how much time is left, in hours: so the message
+// is edited once an hour, and no more when it is a week old or settled.
+func (r Release) clock(now time.Time) string {
+	if r.Settled != "" || r.Published.IsZero() {
+		return ""
+	}
+	age := now.Sub(r.Published)
+	if age > 7*24*time.Hour {
+		return "out for more than a week"
+	}
+	text := "out for " + hours(age)
+	switch {
+	case r.Deadline.IsZero():
+	case now.Before(r.Deadline):
+		// Rounded up, it changes when the age does.
+		text += " · " + hours(r.Deadline.Sub(now)+time.Hour-time.Second) + " left"
+	default:
+		text += " · " + hours(now.Sub(r.Deadline)) + " late"
+	}
+	return text
 }
 
 // remind tells, loudly and once for each, that the deadline is near: of several
@@ -131,9 +154,10 @@ func (w *slackWork) remind(r Release, key string, fresh bool, now time.Time) {
 	}
 }
 
+// hours is a duration in hours, the first of them in quarters.
 func hours(d time.Duration) string {
 	if d < time.Hour {
-		return fmt.Sprintf("%d min", int(d.Minutes()))
+		return fmt.Sprintf("%d min", int(max(d, 0).Minutes())/15*15)
 	}
 	return fmt.Sprintf("%d h", int(d.Hours()))
 }

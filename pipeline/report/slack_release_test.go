@@ -33,9 +33,10 @@ func TestAReleaseIsAnnouncedOnceAndTheTeamIsRemindedAsTheDeadlineNears(t *testin
 		r := seen()
 		x.looks(r, 50*time.Hour)
 		root := x.root()
-		if root.Edits() != 0 {
-			t.Errorf("edited %d times without need", root.Edits())
+		if root.Edits() > 60 {
+			t.Errorf("edited %d times in 50 hours", root.Edits())
 		}
+		has(t, "what it said on its way", strings.Join(root.Said, "\n"), "out for 2 h · 46 h left", "out for 47 h · 1 h left", "out for 50 h · 2 h late")
 		has(t, "the announcement", root.Said[0], "🔒", "Mastodon v4.5.15", "a security release", "GHSA-aaaa-bbbb-cccc (high)", "no migrations, can be taken back", "about 25 minutes", "refit approve --plan 1a2b3c", "release notes", "security releases are asked for", "v4.5.14")
 		var reminders []string
 		for _, m := range x.slack.Messages()[1:] {
@@ -54,7 +55,7 @@ func TestAReleaseIsAnnouncedOnceAndTheTeamIsRemindedAsTheDeadlineNears(t *testin
 		}
 		root = x.root()
 		has(t, "the message at last", root.Said[len(root.Said)-1], "✅ runs here since")
-		if len(x.slack.Messages()) != 4 || root.Edits() != 1 {
+		if len(x.slack.Messages()) != 4 || strings.Contains(root.Said[len(root.Said)-1], "out for") {
 			t.Error(x.all())
 		}
 		x.lawful()
@@ -83,8 +84,11 @@ func TestAReleaseWhosePlanChangesIsAskedAboutAgain(t *testing.T) {
 // after, and started again, announces and reminds once.
 func TestAWatcherKilledAtAnyPointNeitherDoublesNorLosesAMessage(t *testing.T) {
 	for _, after := range []bool{false, true} {
-		for n := 1; ; n++ {
+		for n, step := 1, 1; ; n += step {
 			died := false
+			if n > 30 {
+				step = 9 // the rest is one edit an hour
+			}
 			synctest.Test(t, func(t *testing.T) {
 				x := begin(t, nil)
 				x.s.Close(time.Second)
@@ -104,7 +108,7 @@ func TestAWatcherKilledAtAnyPointNeitherDoublesNorLosesAMessage(t *testing.T) {
 					x.s.Release(r)
 					pass(time.Hour)
 				}
-				if said := x.s.Close(time.Minute); len(said) > 0 {
+				if said := x.s.Close(time.Minute); len(said) > 0 && !d.isDead() {
 					t.Errorf("%q", said)
 				}
 				count := map[string]int{}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,60 +48,71 @@ func undone(x *story) Report {
 }
 
 // live runs the script in processes of which the first dies at its n-th deed, and
-// tells whether it died.
+// tells whether it died, and where.
 func (x *story) live(n int, after bool) (died bool, where string) {
-	d := x.mortal(n, after)
-	x.open()
-	x.s.Begin(x.run)
-	x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
-	pass(2 * time.Second)
-	restart := func() {
-		x.bury()
-		died, where = true, d.what
-		x.o.disk, x.o.Client = x.disk, x.slack.Client()
-		x.run.Resumed = true
-		pass(3 * time.Second)
+	fates := [][2]int{{n, map[bool]int{true: 1}[after]}}
+	deaths := x.lives(func() (int, bool) {
+		if len(fates) == 0 {
+			return -1, false
+		}
+		f := fates[0]
+		fates = nil
+		return f[0], f[1] == 1
+	})
+	if len(deaths) == 0 {
+		return false, ""
+	}
+	return true, deaths[0]
+}
+
+// lives runs the script in processes of which each has its fate: the deed at which it
+// dies, before that has its effect or after. It tells where they died.
+func (x *story) lives(fate func() (n int, after bool)) (deaths []string) {
+	var d *deadly
+	start := func() {
+		n, after := fate()
+		d = x.mortal(n, after)
 		x.open()
 		x.s.Begin(x.run)
 	}
-	for _, deed := range x.script() {
-		if d.isDead() && !died {
-			restart()
-			x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+	// again buries the dead and starts the next process, until one is alive.
+	again := func(words string) {
+		for d.isDead() {
+			x.bury()
+			deaths = append(deaths, d.what)
+			x.run.Resumed = true
+			pass(3 * time.Second)
+			start()
+			x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: words})
+			pass(2 * time.Second)
 		}
+	}
+	start()
+	x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+	pass(2 * time.Second)
+	for _, deed := range x.script() {
+		again("resuming upgrade")
 		deed()
 		pass(2 * time.Second)
 	}
-	if d.isDead() && !died {
-		restart()
-		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
-	}
+	again("resuming upgrade")
 	x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
 	pass(2 * time.Second)
 	x.s.End(undone(x))
 	pass(10 * time.Second)
-	if d.isDead() && !died {
+	for {
+		said := x.s.Close(time.Minute)
+		if !d.isDead() {
+			if len(said) > 0 {
+				x.t.Errorf("%q", said)
+			}
+			return deaths
+		}
 		// The engine has nothing more to do: the next command tells what was not told.
 		x.run.Over = true
-		restart()
-		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "looking back"})
+		again("looking back")
 		x.s.End(undone(x))
 	}
-	if said := x.s.Close(time.Minute); len(said) > 0 && !d.isDead() {
-		x.t.Errorf("%q", said)
-	}
-	if d.isDead() && !died {
-		died, where = true, d.what // it died closing
-		x.o.disk, x.o.Client, x.run.Over, x.run.Resumed = x.disk, x.slack.Client(), true, true
-		x.open()
-		x.s.Begin(x.run)
-		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "looking back"})
-		x.s.End(undone(x))
-		if said := x.s.Close(time.Minute); len(said) > 0 {
-			x.t.Errorf("%q", said)
-		}
-	}
-	return died, where
 }
 
 // once fails the test unless everything of the script was told exactly once.
@@ -170,12 +182,38 @@ func TestAKillAtAnyPointNeitherDoublesNorLosesAMessage(t *testing.T) {
 	}
 }
 
+// Processes that die again and again, each at a random point, tell everything once
+// between them.
+func TestManyKillsNeitherDoubleNorLoseAMessage(t *testing.T) {
+	total := 0
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			x := begin(t, nil)
+			x.s.Close(time.Second)
+			r := rand.New(rand.NewPCG(seed, 1))
+			lives := 0
+			deaths := x.lives(func() (int, bool) {
+				if lives++; lives > 12 {
+					return -1, false
+				}
+				return 1 + r.IntN(15), r.IntN(2) == 0
+			})
+			total += len(deaths)
+			x.once(fmt.Sprintf("seed %d, killed at %v", seed, deaths))
+		})
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d kills", total)
+}
+
 // Every single call may lose its answer, or be lost itself, without a kill.
 func TestAnAnswerThatIsLostIsFoundAgain(t *testing.T) {
 	for _, fault := range []slacktest.Fault{slacktest.Cut, slacktest.Dropped, slacktest.BrokenAfter, slacktest.Broken, slacktest.Refused, slacktest.Busy} {
 		for n := 1; n < 12; n++ {
 			synctest.Test(t, func(t *testing.T) {
-				x := beginWith(t, slacktest.Options{Late: 2 * time.Second, Skew: -3 * time.Minute}, nil)
+				x := beginWith(t, slacktest.Options{Late: 4 * time.Second, Skew: -3 * time.Minute}, nil)
 				x.s.Close(time.Second)
 				calls := 0
 				x.slack.Meddle(func(slacktest.Call) slacktest.Fault {

@@ -84,10 +84,10 @@ func (w *slackWork) observe(e pipeline.Event, now time.Time) {
 		w.line(e.Time, r.key("undone/"+e.Step), place(e)+words(e))
 	case pipeline.StepFailed:
 		r.failed, r.cause, r.awaited = at(e.Step, e.Host), e.Err, ""
-		w.failure(r.key("failed/"+e.Step+"/"+r.attempt), "failed: "+r.failed, e.Err, now)
+		w.failure(w.failureKey(e.Step, e.Err)+r.attempt, "failed: "+r.failed, e.Err, now)
 	case pipeline.UndoFailed:
 		r.failed, r.cause, r.awaited = at(e.Step, e.Host), e.Err, ""
-		w.failure(r.key("failed/"+e.Step+"/back/"+r.attempt), "could not be taken back: "+r.failed, e.Err, now)
+		w.failure(w.failureKey(e.Step, e.Err)+r.attempt, "could not be taken back: "+r.failed, e.Err, now)
 	case pipeline.LockLost:
 		w.failure(r.key("lease/"+r.attempt), "the lease is lost, the run stops where it stands", e.Err, now)
 	case pipeline.StepSaid, pipeline.StopAsked, pipeline.LockLate, pipeline.LockRenewed, pipeline.RequestsFailed:
@@ -157,10 +157,17 @@ func (w *slackWork) tellPast(now time.Time) {
 		if r.failed == "" {
 			r.failed, r.cause = at(s.Name, s.Host), s.Error
 		}
-		if !w.toldBelow(r.key("failed/" + s.Name + "/")) {
-			w.failure(r.key("failed/"+s.Name+"/before"), "failed before: "+at(s.Name, s.Host), s.Error, now)
+		if key := w.failureKey(s.Name, s.Error); !w.toldBelow(key) {
+			w.failure(key+"before", "failed before: "+at(s.Name, s.Host), s.Error, now)
 		}
 	}
+}
+
+// failureKey is how the key of a step's failure begins. What follows tells the
+// processes apart: a step that fails again in the same way is told again, and one that
+// failed before this process began is not.
+func (w *slackWork) failureKey(step, why string) string {
+	return w.run.key("failed/" + step + "/" + body{Text: w.o.Redact(why)}.digest(false) + "/")
 }
 
 func (w *slackWork) toldBelow(prefix string) bool {

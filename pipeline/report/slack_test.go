@@ -285,6 +285,9 @@ func TestARunOfTwoHundredStepsStaysUnderTheLimits(t *testing.T) {
 				t.Errorf("%s is told %d times", s.Name, n)
 			}
 		}
+		if n := x.root().Edits(); n > 40 {
+			t.Errorf("the run's message was edited %d times in 100 seconds", n)
+		}
 		t.Logf("%d calls, %d messages in %s", len(x.slack.Calls()), len(x.slack.Messages()), 100*time.Second)
 		x.root()
 		x.lawful()
