@@ -178,9 +178,16 @@ func SlackState(dir, subject string) string {
 	return filepath.Join(dir, slackFilePrefix+subject+".json")
 }
 
-// SlackUnfinished tells whether a run's state file has something that was not told:
-// messages that wait, or no word of the run's end.
+// slackNews is how long a run's end is news to people.
+const slackNews = 24 * time.Hour
+
+// SlackUnfinished tells whether a run's state file, of the last day, has something
+// that was not told: messages that wait, or no word of the run's end.
 func SlackUnfinished(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || time.Since(info.ModTime()) > slackNews {
+		return false
+	}
 	b, err := slackFile(path).load()
 	var s slackState
 	if err != nil || json.Unmarshal(b, &s) != nil || s.Format != slackFormat || len(s.Posts) == 0 {

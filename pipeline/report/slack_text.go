@@ -17,7 +17,8 @@ import (
 // answers msg_blocks_too_long, a limit that stands in no table.
 const (
 	mostSection = 2900
-	mostField   = 500
+	mostWide    = 1900 // of a field and of the small print
+	mostField   = 500  // of one that shares its line with another
 	mostHeader  = 150
 	mostText    = 3900
 	mostBlocks  = 8000
@@ -72,17 +73,17 @@ func (b body) blocks() []slack.Block {
 	}
 	var fields []*slack.TextBlockObject
 	for _, f := range b.Fields[:min(len(b.Fields), 10)] {
-		if f = fit(f); f != "" {
+		if f = fit(cutMarkup(f, mostWide)); f != "" {
 			fields = append(fields, slack.NewTextBlockObject(slack.MarkdownType, f, false, false))
 		}
 	}
 	if len(fields) > 0 {
 		out = append(out, slack.NewSectionBlock(nil, fields, nil))
 	}
-	foot := cutMarkup(b.Foot, min(left, 1000))
+	foot := cutMarkup(b.Foot, min(left, mostWide))
 	left -= size(foot)
 	for _, p := range b.Parts[:min(len(b.Parts), 40)] {
-		if p = fit(p); p != "" {
+		if p = fit(cutMarkup(p, mostSection)); p != "" {
 			out = append(out, slack.NewSectionBlock(slack.NewTextBlockObject(slack.MarkdownType, p, false, false), nil, nil))
 		}
 	}
