@@ -63,7 +63,7 @@ func NewKuma(o KumaOptions) (*Kuma, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		// The parser's error holds the URL, which is a secret.
-		return nil, errors.New("Uptime Kuma's push URL is no http or https URL")
+		return nil, errors.New("the push URL of Uptime Kuma is no http or https URL")
 	}
 	if o.Every <= 0 {
 		o.Every = time.Minute

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,6 +40,9 @@ func metrics(t *testing.T, o MetricsOptions) *Metrics {
 	}
 	return m
 }
+
+// pending tells whether a change waits to be written.
+func (m *Metrics) pending() bool { return len(m.changed) > 0 }
 
 // failing is a run that fails and goes back.
 func failing(m *Metrics, now time.Time) {
@@ -128,6 +133,9 @@ func TestTheTextfileIsReplacedAsAWholeAndHasTheLastWord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "refit.prom")
 	m := metrics(t, MetricsOptions{Textfile: path})
 	failing(m, time.Now())
+	for m.pending() { // until the first file is being written
+		runtime.Gosched()
+	}
 	m.Observe(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Time: time.Now()})
 	if said := m.Close(10 * time.Second); len(said) > 0 {
 		t.Error(said)
@@ -228,6 +236,15 @@ func TestAStatusPageThatDoesNotAnswerHoldsNothingUpAndItsURLIsNeverTold(t *testi
 			}
 		})
 	}
+	synctest.Test(t, func(t *testing.T) {
+		k := kuma(t, &kumaServer{hang: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := k.get(ctx, k.url.String()); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Error(err)
+		}
+		k.Close(time.Second)
+	})
 	if _, err := NewKuma(KumaOptions{URL: "ftp://status/s3cret\x00"}); err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Error(err)
 	}

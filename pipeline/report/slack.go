@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -75,7 +76,8 @@ type Run struct {
 	Steps []pipeline.StepResult
 }
 
-// Slack tells a channel of a run and of releases. It observes the engine's events:
+// Slack tells a channel of runs, one after another, and of releases; a process that
+// does both needs one alone. It observes the engine's events:
 // each call returns at once, and what Slack does or does not answer never fails or
 // delays a run. Close says what could not be told.
 type Slack struct {
@@ -153,6 +155,10 @@ func slackWay(o SlackOptions) (slackDoor, error) {
 	return nil, errors.New("neither a token nor a webhook for Slack is given")
 }
 
+// runFile is the name of a run's state file. Another's, as that of the releases, is
+// kept: without it all of them would be announced again.
+var runFile = regexp.MustCompile(`^slack-[0-9]{8}-[0-9]{6}-[a-z0-9]+\.json$`)
+
 // forgetOld removes what was told of runs that ended months ago. What cannot be
 // removed only takes room.
 func forgetOld(dir string) {
@@ -162,7 +168,7 @@ func forgetOld(dir string) {
 	}
 	for _, f := range files {
 		info, err := f.Info()
-		if err == nil && f.Type().IsRegular() && time.Since(info.ModTime()) > slackKeep && strings.HasPrefix(f.Name(), slackFilePrefix) {
+		if err == nil && f.Type().IsRegular() && time.Since(info.ModTime()) > slackKeep && runFile.MatchString(f.Name()) {
 			err = os.Remove(filepath.Join(dir, f.Name()))
 		}
 		if err != nil {
@@ -171,11 +177,9 @@ func forgetOld(dir string) {
 	}
 }
 
-const slackFilePrefix = "slack-"
-
 // SlackState names the state file of a subject (a run's ID, "releases") in a folder.
 func SlackState(dir, subject string) string {
-	return filepath.Join(dir, slackFilePrefix+subject+".json")
+	return filepath.Join(dir, "slack-"+subject+".json")
 }
 
 // slackNews is how long a run's end is news to people.
@@ -228,6 +232,15 @@ func (s *Slack) take(in slackInput) {
 	default:
 		s.missed++
 	}
+}
+
+// Trouble is what keeps Slack from being told at the moment; empty if nothing is known
+// to. It is for processes that run for months: a run's end says it anyway.
+func (s *Slack) Trouble() string {
+	if words := s.work.says.Load(); words != nil {
+		return *words
+	}
+	return ""
 }
 
 // Close sends what is left, at most so long, and says what could not be told and

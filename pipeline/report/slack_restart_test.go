@@ -328,3 +328,44 @@ func TestAStateFileThatCannotBeReadCostsNoMessage(t *testing.T) {
 		x.once("damaged")
 	})
 }
+
+func TestAStepThatFailsAgainIsToldAgainAndAnUntoldFailureOfItToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		failures := func() (n int) {
+			for _, m := range x.slack.Messages() {
+				if strings.Contains(m.Key, "/failed/") {
+					n++
+				}
+			}
+			return n
+		}
+		for process, want := range []int{1, 2, 3} {
+			if process > 0 {
+				x.open()
+				x.run.Resumed = true
+			}
+			if process == 2 {
+				// Killed over an Undo that failed: the journal knows, nobody was told.
+				x.run.Steps[1].State, x.run.Steps[1].Error = pipeline.Undoing, "no way back"
+			}
+			x.s.Begin(x.run)
+			x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+			if process < 2 {
+				x.tell(pipeline.Event{Kind: pipeline.StepStarted, Step: "roll web kirk"})
+				pass(10 * time.Second)
+				x.run.Steps[1].State, x.run.Steps[1].Error = pipeline.Failed, "it broke"
+				x.tell(pipeline.Event{Kind: pipeline.StepFailed, Step: "roll web kirk", Err: "it broke"})
+			}
+			x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Person), Err: "it broke"})
+			if said := x.close(time.Minute); len(said) > 0 {
+				t.Error(said)
+			}
+			if got := failures(); got != want {
+				t.Errorf("after process %d %d failures are told, not %d:\n%s", process+1, got, want, x.all())
+			}
+		}
+		x.root()
+		x.lawful()
+	})
+}

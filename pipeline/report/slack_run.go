@@ -25,6 +25,9 @@ type slackRun struct {
 	failed  string // step and host that failed
 	cause   string
 	ended   time.Time
+	// changed: something is not in the run's message yet; drawn is when that was made.
+	changed bool
+	drawn   time.Time
 	// recalled: the end was told by an earlier process.
 	recalled bool
 }

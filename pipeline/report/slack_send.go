@@ -109,7 +109,7 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 	done()
 	w.ready, w.dirty = time.Now().Add(slackPace), true
 	if err == nil {
-		w.fails = 0
+		w.well()
 		p.stands(ts, time.Now())
 		if !p.Few {
 			p.Body = body{Text: p.Body.Text} // it is never edited
@@ -144,7 +144,7 @@ func (w *slackWork) change(ctx context.Context, p *post) {
 	done()
 	w.ready, w.dirty = time.Now().Add(slackPace), true
 	if err == nil {
-		w.fails = 0
+		w.well()
 		p.stands(p.TS, time.Now())
 		return
 	}
@@ -179,7 +179,7 @@ func (w *slackWork) look(ctx context.Context, p *post) {
 		}
 		return
 	}
-	w.fails = 0
+	w.well()
 	since := p.Tried
 	p.Tried = time.Time{}
 	ts, found := keys[p.Key]
@@ -243,10 +243,18 @@ func (w *slackWork) adopt(ctx context.Context, root *post, since time.Time) {
 	w.tellPast(time.Now())
 }
 
+// well notes that Slack answered as it should.
+func (w *slackWork) well() {
+	w.fails = 0
+	w.says.Store(nil)
+}
+
 // note takes in an error: when Slack is called again, and whether at all.
 func (w *slackWork) note(err error) *slackFault {
 	f := faultOf(err)
 	w.trouble = f
+	words := w.o.Redact(f.text)
+	w.says.Store(&words)
 	now := time.Now()
 	switch f.kind {
 	case busy:

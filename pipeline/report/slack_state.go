@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -137,6 +140,21 @@ func fillFile(path string, b []byte) error {
 		return errors.Join(err, f.Close())
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// forget drops what was told months ago, so that a watcher's state does not grow for
+// ever. Keys of releases stay: a release is announced once in a lifetime. It tells
+// whether anything was dropped.
+func (s *slackState) forget(now time.Time) bool {
+	before := len(s.Posts)
+	s.Posts = slices.DeleteFunc(s.Posts, func(p *post) bool {
+		old := !p.open() && now.Sub(p.Queued) > slackKeep
+		if old && p.Thread == "" && strings.HasPrefix(p.Key, "run/") {
+			maps.DeleteFunc(s.Told, func(key string, _ bool) bool { return strings.HasPrefix(key, p.Key+"/") })
+		}
+		return old
+	})
+	return len(s.Posts) < before
 }
 
 // readState loads the state, and tells what was wrong with it: a file that cannot be

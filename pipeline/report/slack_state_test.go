@@ -2,6 +2,7 @@ package report
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +16,7 @@ import (
 
 func TestTheStateFileIsPrivateWholeAndForgottenInTime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "told")
-	path := SlackState(dir, "run1")
+	path, releases := SlackState(dir, "20260101-000000-abcde"), SlackState(dir, "releases")
 	f := slackFile(path)
 	if _, err := f.load(); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
@@ -33,13 +34,12 @@ func TestTheStateFileIsPrivateWholeAndForgottenInTime(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	old := time.Now().Add(-100 * 24 * time.Hour)
-	other := filepath.Join(dir, "kept.txt")
-	if err := errors.Join(os.WriteFile(other, nil, 0o600), os.Chtimes(other, old, old), os.Chtimes(path, old, old), slackFile(SlackState(dir, "run2")).save([]byte("new"))); err != nil {
+	if err := errors.Join(slackFile(releases).save(nil), os.Chtimes(releases, old, old), os.Chtimes(path, old, old), slackFile(SlackState(dir, "20260401-000000-abcde")).save(nil)); err != nil {
 		t.Fatal(err)
 	}
 	forgetOld(dir)
 	list, err := os.ReadDir(dir)
-	if err != nil || len(list) != 2 || list[0].Name() != "kept.txt" || list[1].Name() != "slack-run2.json" {
+	if err != nil || len(list) != 2 || list[0].Name() != "slack-20260401-000000-abcde.json" || list[1].Name() != "slack-releases.json" {
 		t.Errorf("%v %v", list, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
@@ -91,4 +91,57 @@ func TestARunIsLookedBackAtForADayAndOnlyIfItsEndWasNotTold(t *testing.T) {
 			t.Errorf("something is left to tell (%v)", err)
 		}
 	})
+}
+
+// A watcher's Slack tells runs one after another and releases, in one file, for months.
+func TestOneSlackTellsRunsAndReleasesForMonthsAndForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		x.s.Release(seen())
+		for i := range 3 {
+			x.run.ID, x.run.Began = fmt.Sprintf("2026010%d-000000-abcde", i), time.Now()
+			x.rolls()
+			x.ends()
+		}
+		pass(time.Hour)
+		x.slack.Down(true)
+		x.tell(pipeline.Event{Kind: pipeline.StepSaid, Step: "build", Text: "x"})
+		pass(time.Minute)
+		if said := x.s.Trouble(); !strings.Contains(said, "cannot reach Slack") {
+			t.Errorf("%q", said)
+		}
+		x.slack.Down(false)
+		pass(time.Minute)
+		if said := append(x.close(time.Minute), x.s.Trouble()); len(said) != 1 || said[0] != "" {
+			t.Errorf("%q", said)
+		}
+		if n := len(x.channel()); n != 4 {
+			t.Errorf("%d messages in the channel:\n%s", n, x.all())
+		}
+		for _, m := range x.slack.Messages() {
+			if m.Thread != "" && !strings.Contains(m.Key, "release/") && !strings.HasPrefix(m.Key, x.keyOf(m.Thread)+"/") {
+				t.Errorf("%s stands in the thread of %s", m.Key, x.keyOf(m.Thread))
+			}
+		}
+		pass(100 * 24 * time.Hour)
+		n := len(x.slack.Messages())
+		x.open()
+		x.s.Release(seen())
+		pass(time.Minute)
+		x.close(time.Minute)
+		if len(x.disk.b) > 3000 || len(x.slack.Messages()) != n {
+			t.Errorf("%d messages more, and %d bytes are remembered: %s", len(x.slack.Messages())-n, len(x.disk.b), x.disk.b)
+		}
+		x.lawful()
+	})
+}
+
+// keyOf is the key of the message with a timestamp.
+func (x *story) keyOf(ts string) string {
+	for _, m := range x.slack.Messages() {
+		if m.TS == ts {
+			return m.Key
+		}
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,6 +53,8 @@ type slackWork struct {
 
 	draining bool
 	cutoff   time.Time
+	// says is the trouble in words, for who asks from beside.
+	says atomic.Pointer[string]
 }
 
 func newSlackWork(o SlackOptions, door slackDoor, disk slackDisk) *slackWork {
@@ -60,6 +63,7 @@ func newSlackWork(o SlackOptions, door slackDoor, disk slackDisk) *slackWork {
 		return w
 	}
 	w.state, w.unkept = readState(disk, o.Channel)
+	w.dirty = w.state.forget(time.Now())
 	for _, p := range w.state.Posts {
 		// An earlier process may have called Slack just now.
 		w.ready = latest(w.ready, p.Edited.Add(slackPace), p.Tried.Add(slackPace))
@@ -127,8 +131,13 @@ func (w *slackWork) drain(in <-chan slackInput) {
 
 func (w *slackWork) take(in slackInput) {
 	now := time.Now()
+	if w.run != nil {
+		w.run.changed = true
+	}
 	switch {
 	case in.run != nil:
+		w.gather(now) // what is left of a run before belongs to its own thread
+		w.dirty = w.state.forget(now) || w.dirty
 		w.run = newSlackRun(*in.run)
 	case in.event != nil && w.run != nil:
 		w.observe(*in.event, now)
@@ -202,8 +211,9 @@ func (w *slackWork) tidy(now time.Time) {
 		w.state.Dropped += fresh
 		w.dirty = true
 	}
-	if w.run != nil && w.run.started {
+	if r := w.run; r != nil && r.started && (r.changed || now.Sub(r.drawn) >= slackPulse/2) {
 		w.showRun(now)
+		r.changed, r.drawn = false, now
 	}
 	w.compose(now)
 }
@@ -219,6 +229,15 @@ func (w *slackWork) compose(now time.Time) {
 	if root := w.get(thread); root == nil || root.TS == "" || slices.ContainsFunc(w.state.Posts, waiting) {
 		return
 	}
+	w.gather(now)
+}
+
+// gather queues a message of the lines that wait, as many as it holds.
+func (w *slackWork) gather(now time.Time) {
+	if len(w.state.Lines) == 0 || w.run == nil || !w.run.started {
+		return
+	}
+	thread := w.run.key("")
 	var texts []string
 	for _, d := range w.state.Lines {
 		for i, l := range strings.Split(d.Text, "\n") {
