@@ -249,6 +249,9 @@ func (x *session) cannotTell(ctx context.Context) []string {
 // warn says before a run who could not be told of it.
 func (x *session) warn(ctx context.Context, s streams) {
 	for _, line := range x.cannotTell(ctx) {
+		if ctx.Err() != nil {
+			return // what was asked meanwhile failed because of that
+		}
 		s.progress()("warning: %s", line)
 	}
 }

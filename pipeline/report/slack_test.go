@@ -45,9 +45,16 @@ func TestAWholeRunIsOneMessageEditedInPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begin(t, nil)
 		x.rolls()
-		x.ends()
+		x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Done)})
+		pass(10 * time.Second) // every host is asked where it stands
+		x.s.End(done(x))
 		if said := x.close(15 * time.Second); len(said) > 0 {
 			t.Error(said)
+		}
+		for _, m := range x.slack.Messages() {
+			if m.Thread != "" && m.Edits() > 0 {
+				t.Errorf("said and mended: %q", m.Said)
+			}
 		}
 		root := x.root()
 		if root.Edits() < 4 || root.Edits() > 20 {

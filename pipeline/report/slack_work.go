@@ -313,16 +313,19 @@ func (w *slackWork) untold() []string {
 	add := func(list []string, what string) {
 		if len(list) > 0 {
 			parts = append(parts, what+": "+plainly(list))
+			w.dirty = true
 		}
 	}
-	add(lost, fmt.Sprintf("%d messages did not get there", len(lost)))
+	add(lost, "these messages did not get there")
 	add(doubtful, "nobody knows whether these did")
 	add(old, "what is shown there is old")
 	add(again, "these may stand there twice")
 	if n := len(w.state.Lines) + w.state.Dropped; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines of detail are missing in its thread", n))
+		parts = append(parts, fmt.Sprintf("lines of detail that are missing in its thread: %d", n))
 		w.state.Lines, w.state.Dropped, w.dirty = nil, 0, true
 	}
+	// What was said to be missing is not said again after a resume.
+	w.state.Posts = slices.DeleteFunc(w.state.Posts, func(p *post) bool { return p.TS == "" && p.Given != "" })
 	w.keep()
 	var out []string
 	if len(parts) > 0 {
