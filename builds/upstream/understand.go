@@ -16,14 +16,14 @@ import (
 	"vmst.io/refit/hosts/git"
 )
 
-// Reader understands pairs of releases. It keeps what was understood of pairs of releases, so that asking
+// Reader understands pairs of releases, and keeps what it understood, so that asking
 // again costs no reading. Nothing in it goes stale: commits are named by their
 // hashes, and the program that understood is a part of the name as well.
 type Reader struct {
 	// Dir is the folder; empty for a part of the user's cache.
 	Dir string
-	// Say is told what kept the result from being kept or found, a line; it does
-	// not fail the worr. Nil for nobody.
+	// Say is told what kept the result from being kept or found, a line; it fails
+	// nothing. Nil for nobody.
 	Say func(format string, args ...any)
 }
 

@@ -219,7 +219,7 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 	}
 	// A run that was aborted is reported all the same.
 	hosts := x.standing(context.WithoutCancel(ctx))
-	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes(e, res)})
+	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: remarks(e, res)})
 	others.end(r)
 	r.Notes = append(r.Notes, others.close(ctx)...)
 	var printed error
@@ -243,8 +243,8 @@ type silent struct{}
 
 func (silent) Error() string { return "" }
 
-// notes are what a run that went well leaves for people to know.
-func notes(e execution, res pipeline.Result) []string {
+// remarks are what a run that went well leaves for people to know.
+func remarks(e execution, res pipeline.Result) []string {
 	if res.Status != pipeline.Done {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vmst.io/refit/builds"
-	upstream "vmst.io/refit/builds/notes"
+	"vmst.io/refit/builds/notes"
 )
 
 func notesCommand(s streams) *cli.Command {
@@ -29,7 +29,7 @@ func notesCommand(s streams) *cli.Command {
 				return exitWith(exitUsage, err)
 			}
 			if c.Bool("json") {
-				return printJSON(s.out, notesJSON{upstream.Schema, n})
+				return printJSON(s.out, notesJSON{notes.Schema, n})
 			}
 			_, err = io.WriteString(s.out, notesText(n))
 			return err
@@ -40,21 +40,21 @@ func notesCommand(s streams) *cli.Command {
 // notesJSON is what the notes say, for programs.
 type notesJSON struct {
 	Schema string `json:"schema"` // "refit.notes/v1"
-	upstream.Notes
+	notes.Notes
 }
 
 // readNotes reads no more of a file than a body can be long.
-func readNotes(name string) (upstream.Notes, error) {
+func readNotes(name string) (notes.Notes, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return upstream.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+		return notes.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
 	}
 	defer f.Close()
-	body, err := io.ReadAll(io.LimitReader(f, upstream.MaxBody+1))
+	body, err := io.ReadAll(io.LimitReader(f, notes.MaxBody+1))
 	if err != nil {
-		return upstream.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+		return notes.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
 	}
-	n, err := upstream.Parse(body)
+	n, err := notes.Parse(body)
 	if err != nil {
 		return n, fmt.Errorf("cannot read the notes in %s: %w; give the markdown body of a release's page on GitHub", name, err)
 	}
@@ -62,9 +62,9 @@ func readNotes(name string) (upstream.Notes, error) {
 }
 
 // notesText is what the notes say, for people: what is left to them first.
-func notesText(n upstream.Notes) string {
-	by := map[upstream.By][]upstream.Item{}
-	for _, it := range upstream.Judge(n, builds.Version{}) {
+func notesText(n notes.Notes) string {
+	by := map[notes.By][]notes.Item{}
+	for _, it := range notes.Judge(n, builds.Version{}) {
 		by[it.By] = append(by[it.By], it)
 	}
 	var b strings.Builder
@@ -72,7 +72,7 @@ func notesText(n upstream.Notes) string {
 	if name == "" {
 		name = "a release that is not named"
 	}
-	switch left := len(by[upstream.Admin]); left {
+	switch left := len(by[notes.Admin]); left {
 	case 0:
 		fmt.Fprintf(&b, "%s: nothing is left to you\n", name)
 	case 1:
@@ -86,25 +86,25 @@ func notesText(n upstream.Notes) string {
 	if len(n.From) > 0 {
 		fmt.Fprintf(&b, "written for an upgrade from %s; from others, read the notes between as well\n", joinText(n.From, builds.Version.String, ", "))
 	}
-	for _, it := range by[upstream.Admin] {
+	for _, it := range by[notes.Admin] {
 		b.WriteString("\n" + itemText(it))
 	}
 	b.WriteByte('\n')
 	flags := slices.DeleteFunc(slices.Clone(n.Flags), func(f string) bool {
-		return slices.ContainsFunc(by[upstream.Admin], func(it upstream.Item) bool { return slices.Contains(it.Texts, f) })
+		return slices.ContainsFunc(by[notes.Admin], func(it notes.Item) bool { return slices.Contains(it.Texts, f) })
 	})
-	itemName := func(it upstream.Item) string { return it.Name }
+	itemName := func(it notes.Item) string { return it.Name }
 	for _, line := range [][2]string{
 		{"brings", strings.Join(flags, "; ")},
-		{"needs", joinText(n.Dependencies, func(d upstream.Dependency) string { return d.Name + " " + d.Min }, ", ")},
-		{"refit does", joinText(by[upstream.Refit], itemName, ", ")},
-		{"to be known", joinText(by[upstream.Nobody], itemName, ", ")},
+		{"needs", joinText(n.Dependencies, func(d notes.Dependency) string { return d.Name + " " + d.Min }, ", ")},
+		{"refit does", joinText(by[notes.Refit], itemName, ", ")},
+		{"to be known", joinText(by[notes.Nobody], itemName, ", ")},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "%-12s %s\n", line[0], line[1])
 		}
 	}
-	for _, it := range by[upstream.Nobody] {
+	for _, it := range by[notes.Nobody] {
 		for _, t := range it.Texts {
 			if slices.Contains(n.Warnings, t) {
 				fmt.Fprintf(&b, "%-12s %s\n", "", cut(t, 160))
@@ -115,7 +115,7 @@ func notesText(n upstream.Notes) string {
 }
 
 // itemText is an item with the first lines about it, and every command.
-func itemText(it upstream.Item) string {
+func itemText(it notes.Item) string {
 	const most = 2
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", it.Name, it.Why)
@@ -133,8 +133,8 @@ func itemText(it upstream.Item) string {
 	return b.String()
 }
 
-func advisoriesText(list []upstream.Advisory) string {
-	return joinText(list, func(a upstream.Advisory) string {
+func advisoriesText(list []notes.Advisory) string {
+	return joinText(list, func(a notes.Advisory) string {
 		if a.Severity == "" {
 			return a.ID
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	upstream "vmst.io/refit/builds/notes"
+	"vmst.io/refit/builds/notes"
 )
 
 const ownNotes = "../../testdata/notes/"
@@ -92,7 +92,7 @@ func TestAFileThatIsNoNotesIsRefused(t *testing.T) {
 		}
 	}
 	// A device has no end.
-	if code, _, errs := command(t.Context(), "notes", "--file", "/dev/zero"); code != exitUsage || !strings.Contains(errs, upstream.ErrUnreadable.Error()) {
+	if code, _, errs := command(t.Context(), "notes", "--file", "/dev/zero"); code != exitUsage || !strings.Contains(errs, notes.ErrUnreadable.Error()) {
 		t.Errorf("code %d, %s", code, errs)
 	}
 }

@@ -185,13 +185,13 @@ func changeLines(c builds.Changes) []string {
 	return out
 }
 
-// telling are the gems whose versions an admin may want to know.
-var telling = []string{"rails", "puma", "sidekiq"}
+// knownGems are the gems whose versions an admin may want to know.
+var knownGems = []string{"rails", "puma", "sidekiq"}
 
 func gemLine(changed []builds.GemChange) string {
 	out := differ(len(changed), "version")
 	for _, g := range changed {
-		if slices.Contains(telling, g.Name) {
+		if slices.Contains(knownGems, g.Name) {
 			out += fmt.Sprintf(", %s %s → %s", g.Name, g.From, g.To)
 		}
 	}
