@@ -27,8 +27,25 @@ type Item struct {
 // acknowledge, and what is only to be known; in the order of the notes, each name once.
 // from is the release that the fleet runs, zero if that is not known. Steps for Docker
 // are left out: refit runs Mastodon from source. What was not understood is the admin's.
-func Judge(n Notes, from builds.Version) []Item {
+func Judge(n Notes, from builds.Version) []Item { return Way(from, n) }
+
+// Way is Judge for all releases of a way, the oldest first, as upstream wants them read:
+// the notes of a release are written for a start from one of a few before it.
+func Way(from builds.Version, list ...Notes) []Item {
 	j := &judge{at: map[string]int{}}
+	started, named := false, false
+	for _, n := range list {
+		j.notes(n)
+		named = named || len(n.From) > 0
+		started = started || slices.ContainsFunc(n.From, func(v builds.Version) bool { return v.Compare(from) == 0 })
+	}
+	if !from.IsZero() && named && !started {
+		j.add("skipped-notes", Admin, "these notes are not for an upgrade from "+from.String()+": read those of the releases between as well", "", "")
+	}
+	return j.items
+}
+
+func (j *judge) notes(n Notes) {
 	for _, f := range n.Flags {
 		j.text(f)
 	}
@@ -43,10 +60,6 @@ func Judge(n Notes, from builds.Version) []Item {
 	for _, u := range n.Unknown {
 		j.add(nameFor(u), Admin, "it was not understood: read it in the notes", u, "")
 	}
-	if !from.IsZero() && len(n.From) > 0 && !slices.ContainsFunc(n.From, func(v builds.Version) bool { return v.Compare(from) == 0 }) {
-		j.add("skipped-notes", Admin, "these notes are not for an upgrade from "+from.String()+": read those of the releases between as well", "", "")
-	}
-	return j.items
 }
 
 type judge struct {
