@@ -138,6 +138,7 @@ func packed(t *testing.T) (node.Head, []byte) {
 var keepersVerbs = map[string]bool{
 	"lease.acquire": true, "lease.renew": true, "lease.release": true, "lease.take": true, "shelf.save": true, "shelf.remove": true,
 	"lease.show": false, "shelf.load": false, "shelf.list": false,
+	"approval.give": true, "approval.use": true, "approval.show": false,
 }
 
 func TestEveryVerbThatChangesAHostHasACaseInWhichItIsFrozen(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package keeper keeps, on one named host of the fleet, who may change the fleet
-// (the lease) and what was done (the journals).
+// (the lease), what was done (the journals) and what may be begun (the approvals).
 //
 // The lease has an epoch that rises with every holder and never falls. It says
 // who may begin; what makes it safe is that every host compares epochs too (the
@@ -174,11 +174,12 @@ const (
 	codeNoSpace  = "no-space"
 	codeReadOnly = "read-only"
 	codeMissing  = "not-found"
+	codeNoWord   = "not-approved"
 )
 
 var kinds = map[string]error{
 	codeStale: ErrStale, codeDamaged: ErrDamaged, codeNewer: ErrNewerFormat,
-	codeNoSpace: ErrNoSpace, codeReadOnly: ErrReadOnly, codeMissing: fs.ErrNotExist,
+	codeNoSpace: ErrNoSpace, codeReadOnly: ErrReadOnly, codeMissing: fs.ErrNotExist, codeNoWord: ErrNoApproval,
 }
 
 // refuse turns an error of the file side into what goes over the wire; nil for an

@@ -12,11 +12,12 @@ import (
 
 // answer is what every verb of this package answers.
 type answer struct {
-	Refused *refusal `json:"refused,omitempty"`
-	Lease   *Lease   `json:"lease,omitempty"`
-	Taken   bool     `json:"taken,omitempty"`
-	Bytes   []byte   `json:"bytes,omitempty"`
-	Entries []Entry  `json:"entries,omitempty"`
+	Refused  *refusal  `json:"refused,omitempty"`
+	Lease    *Lease    `json:"lease,omitempty"`
+	Taken    bool      `json:"taken,omitempty"`
+	Bytes    []byte    `json:"bytes,omitempty"`
+	Entries  []Entry   `json:"entries,omitempty"`
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Verbs are what the keeper's host can be asked for; dir is where its files lie,
@@ -67,6 +68,18 @@ func verbs(s *store) []node.Verb {
 		verb("shelf.list", func(ctx context.Context, _ none) (answer, error) {
 			entries, err := s.shelf().List(ctx)
 			return answer{Entries: entries}, err
+		}),
+		verb("approval.give", func(ctx context.Context, in giveIn) (answer, error) {
+			a, err := s.give(ctx, in)
+			return answer{Approval: &a}, err
+		}),
+		verb("approval.show", func(_ context.Context, in useIn) (answer, error) {
+			a, err := s.showApproval(in.Plan)
+			return answer{Approval: &a}, err
+		}),
+		verb("approval.use", func(ctx context.Context, in useIn) (answer, error) {
+			a, err := s.use(ctx, in)
+			return answer{Approval: &a}, err
 		}),
 	}
 }

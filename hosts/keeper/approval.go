@@ -1,0 +1,204 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// Approval is a person's word for one plan, kept where every operator and the watcher
+// find it. It is good for one run, and for a time.
+type Approval struct {
+	// Plan is the plan's hash.
+	Plan string `json:"plan"`
+	// By is who gave it, "michael@bridge".
+	By string `json:"by"`
+	// Given and Until are by the keeper's clock.
+	Given time.Time `json:"given"`
+	Until time.Time `json:"until"`
+	// AtOnce: outside maintenance windows too.
+	AtOnce bool `json:"at_once,omitempty"`
+	// Run is the run that used it up; empty while none has.
+	Run string `json:"run,omitempty"`
+}
+
+// ErrNoApproval: nobody approved the plan, or what was given has expired or was used up.
+var ErrNoApproval = errors.New("not approved")
+
+// Lives is how long an approval is good that does not say: over a night and a day, so
+// that it reaches the next maintenance window and no farther.
+const Lives = 36 * time.Hour
+
+// longestLife bounds what a person may ask for.
+const longestLife = 14 * 24 * time.Hour
+
+var planForm = regexp.MustCompile(`^[0-9a-f]{16,64}$`)
+
+type giveIn struct {
+	Plan   string        `json:"plan"`
+	By     string        `json:"by"`
+	Life   time.Duration `json:"life_ns"`
+	AtOnce bool          `json:"at_once"`
+}
+
+type useIn struct {
+	Plan string `json:"plan"`
+	Run  string `json:"run"`
+}
+
+func (s *store) approvalFile(plan string) (string, error) {
+	if !planForm.MatchString(plan) {
+		return "", fmt.Errorf("%q is no plan's hash", plan)
+	}
+	return filepath.Join(s.dir, "approvals", plan+".json"), nil
+}
+
+// give keeps an approval. One that is there is replaced: a person may renew it, and give
+// a plan that was used up, and stands as it was, another run.
+func (s *store) give(ctx context.Context, in giveIn) (a Approval, err error) {
+	path, err := s.approvalFile(in.Plan)
+	if err != nil {
+		return Approval{}, err
+	}
+	if in.Life <= 0 {
+		in.Life = Lives
+	}
+	if in.By == "" || in.Life > longestLife {
+		return Approval{}, fmt.Errorf("an approval names who gave it and lives for %s at most", longestLife)
+	}
+	err = s.locked(ctx, func() error {
+		now := s.now().UTC()
+		if err := s.forgetApprovals(now); err != nil {
+			return err
+		}
+		a = Approval{Plan: in.Plan, By: in.By, Given: now, Until: now.Add(in.Life), AtOnce: in.AtOnce}
+		return s.putApproval(path, a)
+	})
+	return a, err
+}
+
+func (s *store) putApproval(path string, a Approval) error {
+	if err := s.fs.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("cannot make %s: %w", filepath.Dir(path), typed(err))
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("cannot write the approval: %w", err)
+	}
+	return write(s.fs, path, head{ID: a.Plan, Saved: s.now().UTC()}, append(b, '\n'))
+}
+
+// approval is a plan's, if it is good still.
+func (s *store) approval(plan string) (Approval, error) {
+	path, err := s.approvalFile(plan)
+	if err != nil {
+		return Approval{}, err
+	}
+	_, b, err := read(s.fs, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Approval{}, fmt.Errorf("plan %s is %w", plan, ErrNoApproval)
+	}
+	var a Approval
+	if err == nil {
+		err = json.Unmarshal(b, &a)
+	}
+	switch {
+	case err != nil:
+		return Approval{}, err
+	case a.Plan != plan:
+		return Approval{}, fmt.Errorf("%s is %w: it is the approval of plan %s", path, ErrDamaged, a.Plan)
+	case !s.now().Before(a.Until):
+		return Approval{}, fmt.Errorf("plan %s is %w any more: what %s gave expired at %s", plan, ErrNoApproval, a.By, a.Until.Format(time.RFC3339))
+	}
+	return a, nil
+}
+
+// showApproval is approval, but for one that was used up.
+func (s *store) showApproval(plan string) (Approval, error) {
+	a, err := s.approval(plan)
+	if err == nil && a.Run != "" {
+		return Approval{}, fmt.Errorf("plan %s is %w any more: run %s used up what %s gave", plan, ErrNoApproval, a.Run, a.By)
+	}
+	return a, err
+}
+
+// use uses an approval up for a run; asked again for the same run, it is so still.
+func (s *store) use(ctx context.Context, in useIn) (a Approval, err error) {
+	path, err := s.approvalFile(in.Plan)
+	if err != nil {
+		return Approval{}, err
+	}
+	if !idRule.MatchString(in.Run) {
+		return Approval{}, fmt.Errorf("%q cannot be the name of a run", in.Run)
+	}
+	err = s.locked(ctx, func() error {
+		if a, err = s.approval(in.Plan); err != nil || a.Run == in.Run {
+			return err
+		}
+		if a.Run != "" {
+			return fmt.Errorf("plan %s is %w any more: run %s used up what %s gave", in.Plan, ErrNoApproval, a.Run, a.By)
+		}
+		a.Run = in.Run
+		return s.putApproval(path, a)
+	})
+	return a, err
+}
+
+// approvalsKept is how long an approval is kept after its end, to be read by people.
+const approvalsKept = 90 * 24 * time.Hour
+
+// forgetApprovals removes those that ended months ago. One that cannot be read stays.
+func (s *store) forgetApprovals(now time.Time) error {
+	dir := filepath.Join(s.dir, "approvals")
+	files, err := s.fs.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot list %s: %w", dir, typed(err))
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		h, _, err := read(s.fs, path)
+		if err != nil || now.Sub(h.Saved) < approvalsKept+longestLife {
+			continue
+		}
+		if err := s.fs.Remove(path); err != nil {
+			return fmt.Errorf("cannot remove %s: %w", path, typed(err))
+		}
+	}
+	return nil
+}
+
+// Approve keeps a person's word for a plan; life is how long it is good, 0 for Lives.
+func (k *Keeper) Approve(ctx context.Context, plan, by string, life time.Duration, atOnce bool) (Approval, error) {
+	a, err := k.ask(ctx, "approval.give", giveIn{Plan: plan, By: by, Life: life, AtOnce: atOnce}, few)
+	return a.approval(err, k.Name)
+}
+
+// Approval is the word that was given for a plan and not used up; ErrNoApproval for none.
+func (k *Keeper) Approval(ctx context.Context, plan string) (Approval, error) {
+	a, err := k.ask(ctx, "approval.show", useIn{Plan: plan}, few)
+	return a.approval(err, k.Name)
+}
+
+// UseApproval uses up the word for a plan, for a run; ErrNoApproval where there is none.
+func (k *Keeper) UseApproval(ctx context.Context, plan, run string) (Approval, error) {
+	a, err := k.ask(ctx, "approval.use", useIn{Plan: plan, Run: run}, few)
+	return a.approval(err, k.Name)
+}
+
+func (a answer) approval(err error, keeper string) (Approval, error) {
+	if err != nil {
+		return Approval{}, err
+	}
+	if a.Approval == nil {
+		return Approval{}, fmt.Errorf("keeper %s: its answer holds no approval", keeper)
+	}
+	return *a.Approval, nil
+}
