@@ -29,10 +29,10 @@ func ParseWindow(days []string, from, to string) (Window, error) {
 		}
 	}
 	var err error
-	if w.From, err = clock(from); err != nil {
+	if w.From, err = ParseClock(from); err != nil {
 		return Window{}, err
 	}
-	if w.To, err = clock(to); err != nil {
+	if w.To, err = ParseClock(to); err != nil {
 		return Window{}, err
 	}
 	if w.From == w.To {
@@ -51,7 +51,8 @@ func weekday(s string) (time.Weekday, bool) {
 	return 0, false
 }
 
-func clock(s string) (time.Duration, error) {
+// ParseClock reads a time of the day, "02:00".
+func ParseClock(s string) (time.Duration, error) {
 	t, err := time.Parse("15:04", s)
 	if err != nil {
 		return 0, fmt.Errorf("%q is no time of the day such as 02:00", s)

@@ -59,6 +59,14 @@ func Choose(all []Published, running builds.Version, line Line) []Candidate {
 	return out
 }
 
+// OnTheWay tells whether a release's notes speak of the way from one release to another:
+// it stands above the first, is not above the second, and is of the second's series.
+// What an older series got meanwhile is in the newer one as well.
+func OnTheWay(v, from, to builds.Version) bool {
+	early := v.Prerelease() && v.Compare(to) != 0
+	return !early && v.Compare(from) > 0 && v.Compare(to) <= 0 && v.SameLine(to)
+}
+
 // beyond tells whether a version is of a later series than the one named.
 func beyond(v builds.Version, stay string) bool {
 	last, err := builds.ParseVersion(stay + ".0")

@@ -79,3 +79,16 @@ func TestACandidateStandsOverWhatTheFleetLacks(t *testing.T) {
 		t.Errorf("behind since %s", c[0].Since)
 	}
 }
+
+func TestTheNotesOfAWayAreThoseOfTheTargetsSeries(t *testing.T) {
+	for name, want := range map[string]bool{
+		"v4.6.5": true, "v4.6.4": true, "v4.6.0": true, "v4.6.6": false, "v4.5.15": false, "v4.6.5-rc.1": false, "v4.5.14": false, "v4.7.0": false,
+	} {
+		if got := OnTheWay(v(t, name), v(t, "v4.5.14"), v(t, "v4.6.5")); got != want {
+			t.Errorf("%s is on the way: %v", name, got)
+		}
+	}
+	if OnTheWay(v(t, "v4.6.3"), v(t, "v4.6.3"), v(t, "v4.6.5")) || !OnTheWay(v(t, "v4.7.0-rc.1"), v(t, "v4.6.3"), v(t, "v4.7.0-rc.1")) {
+		t.Error("the ends")
+	}
+}

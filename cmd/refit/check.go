@@ -129,6 +129,8 @@ func (c config) check(w *wrongs) {
 	if c.Keep < 1 {
 		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
 	}
+	c.checkUpstream(w)
+	c.checkPolicy(w)
 	c.checkNotify(w)
 	c.checkHosts(w)
 }

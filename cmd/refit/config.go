@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
 )
 
@@ -35,6 +36,9 @@ type config struct {
 	Holds     holdsConfig     `yaml:"holds"`
 	Limits    limitsConfig    `yaml:"limits"`
 	Keep      int             `yaml:"keep"`
+	Watch     watchConfig     `yaml:"watch"`
+	Policy    policyConfig    `yaml:"policy"`
+	Flings    []flingConfig   `yaml:"flings"`
 	Notify    notifyConfig    `yaml:"notify"`
 	Metrics   metricsConfig   `yaml:"metrics"`
 
@@ -43,6 +47,12 @@ type config struct {
 
 type upstreamConfig struct {
 	Repository string `yaml:"repository"`
+	// GitHub is OWNER/NAME of the repository there, where Repository does not say it.
+	GitHub string        `yaml:"github"`
+	API    string        `yaml:"api"`
+	Token  *secretConfig `yaml:"token"`
+	// Notes is a folder of vX.Y.Z.md files, for who has no way to GitHub.
+	Notes string `yaml:"notes"`
 }
 
 type sshConfig struct {
@@ -168,7 +178,9 @@ func defaults() config {
 		Limits: limitsConfig{
 			Errors: 0.01, Latency: 2, LatencyFloor: 300 * time.Millisecond, NameErrors: 5, Load: 0.8, DiskFree: 3 << 30,
 		},
-		Keep: 2,
+		Keep:   2,
+		Watch:  watchConfig{Every: 5 * time.Minute, Feed: upstream.DefaultFeed, Alarm: time.Hour},
+		Policy: defaultPolicy(),
 	}
 }
 

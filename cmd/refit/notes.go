@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -13,20 +15,22 @@ import (
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/notes"
+	"vmst.io/refit/hosts/github"
 )
 
 func notesCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "notes",
 		Usage: "say what the notes of a release ask for: what refit does, and what is left to you",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "file", Usage: "the `BODY` of the release's page, as markdown"}, jsonFlag()},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "file", Usage: "the `BODY` of the release's page, as markdown"},
+			&cli.StringFlag{Name: "release", Usage: "the `RELEASE`'s tag, such as v4.6.5: its notes are fetched from GitHub"},
+			configFlag(), jsonFlag(),
+		},
 		Action: func(c *cli.Context) error {
-			if c.String("file") == "" {
-				return exitWith(exitUsage, errors.New("notes needs --file and the body of a release's page, such as v4.6.5.md"))
-			}
-			n, err := readNotes(c.String("file"))
+			n, err := s.notesOf(c)
 			if err != nil {
-				return exitWith(exitUsage, err)
+				return err
 			}
 			if c.Bool("json") {
 				return printJSON(s.out, notesJSON{notes.Schema, n})
@@ -37,22 +41,87 @@ func notesCommand(s streams) *cli.Command {
 	}
 }
 
+// notesOf reads the notes that the command line names.
+func (s streams) notesOf(c *cli.Context) (notes.Notes, error) {
+	file, release := c.String("file"), c.String("release")
+	switch {
+	case (file == "") == (release == ""):
+		return notes.Notes{}, exitWith(exitUsage, errors.New("notes needs either --file and the body of a release's page, such as v4.6.5.md, or --release and its tag"))
+	case file != "":
+		n, err := readNotes(file)
+		if err != nil {
+			return n, exitWith(exitUsage, err)
+		}
+		return n, nil
+	}
+	v, err := builds.ParseVersion(release)
+	if err != nil {
+		return notes.Notes{}, exitWith(exitUsage, fmt.Errorf("--release %w", err))
+	}
+	conf, err := configOrDefaults(c)
+	if err != nil {
+		return notes.Notes{}, err
+	}
+	ctx, stop, done := trap(c.Context, s.notice)
+	defer done()
+	ctx, end := untouched(ctx, stop)
+	defer end()
+	body, err := conf.releaseBody(ctx, v)
+	if err != nil {
+		return notes.Notes{}, gitHubError(ctx, err)
+	}
+	n, err := notes.Parse(body)
+	if err != nil {
+		return n, exitWith(exitFailed, fmt.Errorf("cannot read the notes of %s: %w", v, err))
+	}
+	return n, nil
+}
+
+// configOrDefaults is refit.yml where it was named or lies here, and else what holds
+// without one: some commands need no fleet.
+func configOrDefaults(c *cli.Context) (config, error) {
+	path := c.String("config")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
+		return defaults(), nil
+	}
+	return loadConfig(path)
+}
+
+// gitHubError gives what kept GitHub from answering its exit code.
+func gitHubError(ctx context.Context, err error) error {
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
+	if errors.Is(err, github.ErrDenied) {
+		return exitWith(exitAuth, err)
+	}
+	return exitWith(exitFailed, err)
+}
+
 // notesJSON is what the notes say, for programs.
 type notesJSON struct {
 	Schema string `json:"schema"` // "refit.notes/v1"
 	notes.Notes
 }
 
-// readNotes reads no more of a file than a body can be long.
-func readNotes(name string) (notes.Notes, error) {
+// readBody reads no more of a file than a body can be long.
+func readBody(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return notes.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+		return nil, fmt.Errorf("cannot read the notes: %w", err)
 	}
 	defer f.Close()
 	body, err := io.ReadAll(io.LimitReader(f, notes.MaxBody+1))
 	if err != nil {
-		return notes.Notes{}, fmt.Errorf("cannot read the notes: %w", err)
+		return nil, fmt.Errorf("cannot read the notes: %w", err)
+	}
+	return body, nil
+}
+
+func readNotes(name string) (notes.Notes, error) {
+	body, err := readBody(name)
+	if err != nil {
+		return notes.Notes{}, err
 	}
 	n, err := notes.Parse(body)
 	if err != nil {

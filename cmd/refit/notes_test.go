@@ -75,7 +75,7 @@ func TestAFileThatIsNoNotesIsRefused(t *testing.T) {
 	}
 	long := file("long.md", bytes.Repeat([]byte("## Upgrade notes\n\n"), 3<<20))
 	for _, test := range []struct{ path, says string }{
-		{"", "notes needs --file"},
+		{"", "notes needs either --file"},
 		{filepath.Join(dir, "none.md"), "no such file"},
 		{dir, "is a directory"},
 		{file("empty.md", nil), "empty"},

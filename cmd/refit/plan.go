@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -22,7 +23,7 @@ func planCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "show what an upgrade would do, and what stands against it; changes nothing",
-		Flags: append([]cli.Flag{configFlag(), toFlag(), jsonFlag()}, ofSource()...),
+		Flags: append([]cli.Flag{configFlag(), toFlag(), ackFlag(), jsonFlag()}, ofSource()...),
 		Action: func(c *cli.Context) error {
 			if asksSource(c) {
 				return s.planSource(c)
@@ -37,7 +38,7 @@ func planCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
-			p, err := x.plan(ctx, c.String("to"), say)
+			p, err := x.plan(ctx, c.String("to"), c.StringSlice("ack"), say)
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
 			}
@@ -77,10 +78,15 @@ type planned struct {
 	pipeline.Plan
 	facts   *stages.Facts
 	refused []string
+	// way is what upstream's source and notes say of it.
+	way way
+	// hash is what an approval names.
+	hash string
 }
 
-// plan surveys the fleet and expands the table.
-func (x *session) plan(ctx context.Context, to string, say pipeline.Say) (*planned, error) {
+// plan surveys the fleet, reads what upstream says, and expands the table. acks are the
+// names that the caller acknowledges.
+func (x *session) plan(ctx context.Context, to string, acks []string, say pipeline.Say) (*planned, error) {
 	version, err := builds.ParseVersion(to)
 	if err != nil {
 		return nil, exitWith(exitUsage, fmt.Errorf("--to %w", err))
@@ -90,8 +96,15 @@ func (x *session) plan(ctx context.Context, to string, say pipeline.Say) (*plann
 		return nil, surveyError(ctx, err)
 	}
 	p := &planned{facts: f, refused: refused}
-	if !f.From.Version.IsZero() {
-		p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
+	if f.From.Version.IsZero() {
+		return p, interrupted(ctx)
+	}
+	p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
+	p.way = x.readWay(ctx, f.From.Version, f.To.Version, say)
+	p.way.fleet(f)
+	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
+	if p.hash, err = x.hashOf(p); err != nil {
+		return nil, err
 	}
 	if len(refused) > 0 {
 		return p, interrupted(ctx)
@@ -135,22 +148,6 @@ func (p *planned) refusal() error {
 	return exitWith(exitRefused, refused(p.refused))
 }
 
-// planJSON is the plan for programs.
-type planJSON struct {
-	Schema  string     `json:"schema"` // "refit.plan/v1"
-	ID      string     `json:"id"`
-	From    string     `json:"from"`
-	To      string     `json:"to"`
-	Commit  string     `json:"commit"`
-	Tree    string     `json:"tree"`
-	Pre     []string   `json:"pre_migrations"`
-	Post    []string   `json:"post_migrations"`
-	First   string     `json:"rolled_first"`
-	Said    []string   `json:"said"`
-	Steps   []stepJSON `json:"steps"`
-	Refused []string   `json:"refused"`
-}
-
 type stepJSON struct {
 	Name   string `json:"name"`
 	Host   string `json:"host,omitempty"`
@@ -159,40 +156,35 @@ type stepJSON struct {
 }
 
 func (p *planned) print(w io.Writer, asJSON bool) error {
-	f := p.facts
-	first := "web"
-	if f.SidekiqFirst {
-		first = "sidekiq"
-	}
 	if asJSON {
-		out := planJSON{
-			Schema: "refit.plan/v1", ID: p.ID, From: p.From, To: f.To.Version.String(), Commit: f.To.Tag.Commit, Tree: f.To.Tag.Tree,
-			Pre: migrationNames(f.Pre), Post: migrationNames(f.Post), First: first, Said: f.Said, Refused: p.refused,
-		}
-		for _, s := range p.Steps {
-			out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay})
-		}
-		return printJSON(w, out)
+		return printJSON(w, p.json())
 	}
+	f := p.facts
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s   commit %.12s, tree %.12s\n\n", p.From, f.To.Version, f.To.Tag.Commit, f.To.Tag.Tree)
+	fmt.Fprintf(&b, "%s → %s   commit %.12s, tree %.12s\n", p.From, f.To.Version, f.To.Tag.Commit, f.To.Tag.Tree)
+	if p.hash != "" {
+		fmt.Fprintf(&b, "plan %s\n", p.hash)
+	}
+	b.WriteByte('\n')
 	list := func(title string, lines []string) {
 		if len(lines) > 0 {
 			fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(lines, "\n  "))
 		}
 	}
+	list("advisories", p.way.advisories)
+	list("to be acknowledged, with --ack and the name", p.way.asks())
 	list("migrations while the old code serves", migrationNames(f.Pre))
 	list("migrations after which the old code cannot run", migrationNames(f.Post))
+	list("migrations to look at before", risky(p.way.risky()))
 	list("job classes added", f.Facets.JobsAdded)
 	list("job classes removed", f.Facets.JobsRemoved)
 	list("queues added", f.Facets.QueuesAdded)
 	list("search definitions changed", f.Facets.ChewyChanged)
 	list("unit and nginx examples changed upstream (compare with yours)", f.Facets.DistChanged)
-	if n := len(f.Facets.MigrationsChanged); n > 0 {
-		fmt.Fprintf(&b, "%d earlier migrations changed in place; they do not run again\n", n)
-	}
-	list("to be known", f.Said)
-	fmt.Fprintf(&b, "%s is rolled first\n\n", first)
+	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
+	list("the notes and the source differ", p.way.differences)
+	list("to be known", slices.Concat(f.Said, p.way.said))
+	fmt.Fprintf(&b, "%s is rolled first\n\n", first(f.SidekiqFirst))
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for i, s := range p.Steps {
 		fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, s.Name(), s.Host, s.Why)
@@ -202,6 +194,14 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// first is the tier that is rolled first.
+func first(sidekiq bool) string {
+	if sidekiq {
+		return "sidekiq"
+	}
+	return "web"
 }
 
 func migrationNames(list []builds.Migration) []string {

@@ -24,40 +24,14 @@ func ofSource() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "from", Usage: "plan without a fleet, from the `RELEASE`'s tag, such as v4.5.14"},
 		&cli.StringFlag{Name: "upstream", Usage: "with --from: upstream's repository, a `DIR`ectory or a URL (default: Mastodon's own)"},
+		&cli.StringFlag{Name: "notes", Usage: "with --from: `DIR`ectory of release notes, vX.Y.Z.md files"},
 		&cli.StringFlag{Name: "commits", Usage: "with --from: `FILE` of \"version commit\" lines, where the repository lacks upstream's tags"},
 	}
 }
 
 // asksSource tells whether the command line asks for a plan without a fleet.
 func asksSource(c *cli.Context) bool {
-	return c.IsSet("from") || c.IsSet("upstream") || c.IsSet("commits")
-}
-
-// sourcePlan is that plan for programs. Fields that a fleet, release notes or a
-// policy would fill are there and empty.
-type sourcePlan struct {
-	Schema    string   `json:"schema"` // "refit.plan/v1"
-	From      string   `json:"from"`
-	To        string   `json:"to"`
-	Commit    string   `json:"commit"`
-	Tree      string   `json:"tree"`
-	Published string   `json:"published"`
-	Deadline  string   `json:"deadline"`
-	Security  bool     `json:"security"`
-	Advisory  []string `json:"advisories"`
-	Flags     []string `json:"flags"`
-	// Requirements are the oldest versions that the target's code accepts.
-	Requirements  map[string]builds.Minimum `json:"requirements"`
-	Changes       builds.Changes            `json:"changes"`
-	MigrationFree bool                      `json:"migration_free"`
-	Reversible    bool                      `json:"reversible"`
-	Order         string                    `json:"order"` // "sidekiq" or "web" is rolled first
-	Blockers      []string                  `json:"blockers"`
-	Acknowledge   []string                  `json:"acknowledgements"`
-	Steps         []stepJSON                `json:"steps"`
-	// Via is the way to go, release by release; the target alone where the way is open.
-	Via  []string `json:"via"`
-	Said []string `json:"said"`
+	return c.IsSet("from") || c.IsSet("upstream") || c.IsSet("commits") || c.IsSet("notes")
 }
 
 func (s streams) planSource(c *cli.Context) error {
@@ -77,7 +51,13 @@ func (s streams) planSource(c *cli.Context) error {
 	if err := errors.Join(err, closing()); err != nil {
 		return sourceError(ctx, err)
 	}
-	p := newSourcePlan(u, builds.Path(from, to, builds.PathOptions{Known: known, Now: time.Now()}))
+	w := way{understood: &u}
+	if dir := c.String("notes"); dir != "" {
+		if err := w.readFolder(dir, from, to, known); err != nil {
+			return exitWith(exitUsage, err)
+		}
+	}
+	p := newSourcePlan(w, builds.Path(from, to, builds.PathOptions{Known: known, Now: time.Now()}), c.StringSlice("ack"))
 	if c.Bool("json") {
 		err = printJSON(s.out, p)
 	} else {
@@ -92,7 +72,7 @@ func (s streams) planSource(c *cli.Context) error {
 // ends reads --from and --to.
 func ends(c *cli.Context) (from, to builds.Version, err error) {
 	if c.String("from") == "" {
-		return from, to, errors.New("--upstream and --commits go with --from and a release's tag, such as v4.5.14: a plan for a fleet takes both from refit.yml")
+		return from, to, errors.New("--upstream, --commits and --notes go with --from and a release's tag, such as v4.5.14: a plan for a fleet takes both from refit.yml")
 	}
 	if c.IsSet("config") {
 		return from, to, errors.New("--from asks for a plan without a fleet, --config for one with it: leave one of the two out")
@@ -175,16 +155,14 @@ func sourceError(ctx context.Context, err error) error {
 	return exitWith(exitFailed, err)
 }
 
-func newSourcePlan(u builds.Understanding, v builds.Verdict) sourcePlan {
-	p := sourcePlan{
-		Schema: "refit.plan/v1", From: u.From.Version.String(), To: u.To.Version.String(), Commit: u.To.Tag.Commit, Tree: u.To.Tag.Tree,
-		Advisory: []string{}, Flags: []string{}, Requirements: u.Requirements, Changes: u.Changes,
-		MigrationFree: u.MigrationFree, Reversible: u.Reversible, Order: u.Order,
-		Blockers: []string{}, Acknowledge: []string{}, Steps: []stepJSON{}, Via: []string{}, Said: []string{},
-	}
+func newSourcePlan(w way, v builds.Verdict, acks []string) planJSON {
+	u := *w.understood
+	p := w.json(u.From.Version, u.To)
+	p.Order = u.Order
 	if v.Refused != "" {
 		p.Blockers = append(p.Blockers, v.Refused)
 	}
+	p.Blockers = append(p.Blockers, w.unacknowledged(acks)...)
 	p.Via, p.Said = append(p.Via, v.Via...), append(p.Said, v.Said...)
 	return p
 }

@@ -12,7 +12,7 @@ import (
 
 // print writes the plan for people: the decision first, then what to know of it,
 // then what changes. What is long stands in the JSON.
-func (p sourcePlan) print(w io.Writer) error {
+func (p planJSON) print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s → %s: %s\n", p.From, p.To, p.decision())
 	for _, line := range p.summary() {
@@ -24,6 +24,9 @@ func (p sourcePlan) print(w io.Writer) error {
 		}
 	}
 	c := p.Changes
+	list("advisories", p.Advisory)
+	list("left to you, acknowledged with --ack and the name", p.asks)
+	list("the notes and the source differ", p.Differences)
 	list("to be known", p.Said)
 	list("migrations to look at before", risky(c.Migrations.Risky))
 	list("migrations that changed in place and will not run again where they ran", c.Migrations.Changed)
@@ -43,7 +46,7 @@ func short(lines []string) []string {
 	return append(slices.Clone(lines[:enough]), fmt.Sprintf("and %d more (see --json)", len(lines)-enough))
 }
 
-func (p sourcePlan) decision() string {
+func (p planJSON) decision() string {
 	if len(p.Blockers) > 0 {
 		return "no: " + strings.Join(p.Blockers, "; ")
 	}
@@ -51,7 +54,7 @@ func (p sourcePlan) decision() string {
 }
 
 // summary is what a person decides by: can it be undone, how long may it take, in which order.
-func (p sourcePlan) summary() []string {
+func (p planJSON) summary() []string {
 	var out []string
 	m := p.Changes.Migrations
 	switch {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"vmst.io/refit/hosts/keeper"
@@ -42,7 +43,7 @@ type telling struct {
 
 // tellers are those whom refit.yml names, for the run of that ID.
 func (x *session) tellers(run string) *telling {
-	t := &telling{}
+	t := &telling{list: slices.Clone(x.lasting)}
 	add := func(one teller, err error) {
 		if err != nil {
 			t.said = append(t.said, err.Error())
@@ -59,7 +60,7 @@ func (x *session) tellers(run string) *telling {
 			add(s, err)
 		}
 	}
-	if x.config.Notify.Kuma != nil {
+	if x.config.Notify.Kuma != nil && x.lasting == nil {
 		o, _, err := x.kumaOptions()
 		if err != nil {
 			t.said = append(t.said, err.Error())

@@ -13,7 +13,7 @@ func upgradeCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "upgrade",
 		Usage: "upgrade the fleet to a release, node by node, and go back by itself if a gate fails",
-		Flags: []cli.Flag{configFlag(), toFlag(), yesFlag(), jsonFlag()},
+		Flags: []cli.Flag{configFlag(), toFlag(), ackFlag(), yesFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
@@ -33,7 +33,7 @@ func upgradeCommand(s streams) *cli.Command {
 				return err
 			}
 			x.lookBack(look, x.newest, s.progress())
-			p, err := x.plan(look, c.String("to"), s.progress())
+			p, err := x.plan(look, c.String("to"), c.StringSlice("ack"), s.progress())
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
 			}

@@ -40,6 +40,9 @@ type session struct {
 	conns  map[string]*ssh.Conn
 	dial   dialer
 	say    func(format string, args ...any)
+	// lasting are told of runs and of more: the watcher's. They take the place of a run's
+	// own heartbeat; nil outside a watcher.
+	lasting []teller
 	// seen is the newest run when it was last looked at; nil before that. newest is its
 	// journal, nil if there is none.
 	seen   *seen

@@ -98,6 +98,7 @@ type slackInput struct {
 	run     *Run
 	report  *Report
 	release *Release
+	notice  *notice
 }
 
 // NewSlack begins to tell, from a goroutine of its own, until Close. Messages that an
@@ -220,6 +221,10 @@ func (s *Slack) End(r Report) { s.take(slackInput{report: &r}) }
 // Release tells of a release that was seen, or, when told again, edits that message
 // and reminds the team as the deadline nears. It may be called at each look.
 func (s *Slack) Release(r Release) { s.take(slackInput{release: &r}) }
+
+// Notice tells something that is no release's and no run's: an alarm of the watcher's.
+// What has the same key is told once, however often it is said, and by which process.
+func (s *Slack) Notice(key, text string) { s.take(slackInput{notice: &notice{key, text}}) }
 
 func (s *Slack) take(in slackInput) {
 	s.mu.Lock()

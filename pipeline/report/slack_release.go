@@ -35,6 +35,13 @@ type Release struct {
 	Settled string
 }
 
+// notice is something that is told once in its life.
+type notice struct{ key, text string }
+
+func (w *slackWork) notice(n notice, now time.Time) {
+	w.put(post{Key: "notice/" + n.key, Few: true, Body: body{Text: w.say(n.text, 2000)}}, now)
+}
+
 // release queues the release's message, or changes it, and reminds of a deadline.
 func (w *slackWork) release(r Release, now time.Time) {
 	key := "release/" + r.Project + "/" + r.Version

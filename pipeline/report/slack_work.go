@@ -145,6 +145,8 @@ func (w *slackWork) take(in slackInput) {
 		w.finish(*in.report, now)
 	case in.release != nil:
 		w.release(*in.release, now)
+	case in.notice != nil:
+		w.notice(*in.notice, now)
 	}
 }
 
@@ -303,8 +305,8 @@ func (w *slackWork) untold() []string {
 		if p.Again && p.TS != "" {
 			again = append(again, name)
 		}
-		if p.open() && p.Thread != "" {
-			// Those of the channel are still true later: the next process sends them.
+		if p.open() && p.Thread != "" && strings.HasPrefix(p.Key, "run/") {
+			// Others are still true later: the next process sends them.
 			p.Given = "the run ended before it was sent"
 			w.dirty = true
 		}

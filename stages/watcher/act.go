@@ -24,6 +24,8 @@ type Plan struct {
 	Refused []string
 	// Ack are the names that its approval has to acknowledge.
 	Ack []string
+	// Approved: it begins by a person's word, which the run uses up.
+	Approved bool
 	// Upgrade is the plan itself, for who made it.
 	Upgrade any
 }
@@ -163,6 +165,7 @@ func (w *Watcher) begin(ctx, idle context.Context, stop <-chan struct{}, s *Sigh
 		}
 		return false, nil // an approval of the new plan counts at the next look
 	}
+	p.Approved = approved
 	w.state.Run = &run{ID: p.Run, Version: c.Version.String(), Began: s.At}
 	w.tell(*s) // before it, so that people know why it began
 	if err := w.save(idle); err != nil {

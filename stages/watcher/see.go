@@ -283,8 +283,11 @@ func cut(s string, limit int) string {
 	return string(r[:limit-1]) + "…"
 }
 
-// tried stops what began by itself once and failed.
+// tried stops what began by itself once and failed, and all while a run stands half way.
 func (w *Watcher) tried(c *Candidate) {
+	if r := w.state.Run; r != nil {
+		c.Stops = append(c.Stops, fmt.Sprintf("run %s to %s was left half way, and cannot be gone on with: %s", r.ID, r.Version, r.Trouble))
+	}
 	if f, failed := w.state.Failed[c.Version.String()]; failed {
 		c.Failed = f.Text
 		c.Stops = append(c.Stops, fmt.Sprintf("run %s to it failed: %s. It does not begin by itself again; `refit upgrade --to %s` does it", f.Run, f.Text, c.Version))

@@ -42,6 +42,8 @@ type run struct {
 	ID      string    `json:"id"`
 	Version string    `json:"version"`
 	Began   time.Time `json:"began"`
+	// Trouble is why it could not be resumed at the last look.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // failure is how such a run ended.
@@ -88,7 +90,7 @@ func (w *Watcher) save(ctx context.Context) error {
 	}
 	for _, u := range ups {
 		if m, changed := u.Memory(); changed {
-			files[followName(u)] = m
+			files[memoryName(u.Repo().Owner, u.Repo().Name)] = m
 		}
 	}
 	is, err := w.state.bare()
@@ -132,16 +134,13 @@ func (w *Watcher) keep(ctx context.Context, id string, v any) error {
 	return nil
 }
 
-// followName names what is remembered of a repository.
-func followName(u Upstream) string {
-	return followID + strings.ToLower(u.Repo().Owner+"-"+u.Repo().Name)
-}
+// memoryName names what is remembered of a repository.
+func memoryName(owner, name string) string { return followID + strings.ToLower(owner+"-"+name) }
 
 // LoadMemory is what was remembered of a repository, to make its Follower from.
 func LoadMemory(ctx context.Context, store Store, owner, name string) (upstream.Memory, error) {
 	var m upstream.Memory
-	id := followID + strings.ToLower(owner+"-"+name)
-	b, err := store.Load(ctx, id)
+	b, err := store.Load(ctx, memoryName(owner, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
@@ -177,4 +176,28 @@ func (w *Watcher) settle(s Sight) {
 			delete(w.state.Failed, name)
 		}
 	}
+}
+
+// Unpin forgets what a tag stood for, so that the next look pins it anew: a person has
+// found out why it moved. A watcher at work notices that its memory was changed, ends,
+// and goes on from it when it is started again.
+func Unpin(ctx context.Context, store Store, owner, name, tag string) error {
+	s, err := loadState(ctx, store)
+	if err != nil {
+		return err
+	}
+	m, err := LoadMemory(ctx, store, owner, name)
+	if err != nil {
+		return err
+	}
+	if _, ok := m.Pins[tag]; !ok {
+		return fmt.Errorf("%s of %s/%s is not pinned", tag, owner, name)
+	}
+	delete(m.Pins, tag)
+	w := Watcher{o: Options{Store: store}, state: s}
+	w.state.Seq++
+	if err := w.keep(ctx, stateID, w.state); err != nil {
+		return err
+	}
+	return w.keep(ctx, memoryName(owner, name), m)
 }

@@ -234,11 +234,17 @@ func (w *Watcher) resume(ctx, idle context.Context, stop <-chan struct{}) error 
 	at, err := w.o.Fleet.Stands(idle, id)
 	switch {
 	case err != nil:
-		w.say("run %s was at work, and cannot be looked at now: %v", id, err)
+		w.state.Run.Trouble = err.Error()
 		return nil // nothing is begun while it is not known how that one stands
 	case at.HalfWay:
 		w.say("going on with run %s", id)
-		return w.ended(ctx, w.o.Fleet.Resume(ctx, stop, id))
+		o := w.o.Fleet.Resume(ctx, stop, id)
+		if o.Untouched {
+			w.say("run %s could not be resumed: %s", id, o.Text)
+			w.state.Run.Trouble = o.Text
+			return nil
+		}
+		return w.ended(ctx, o)
 	}
 	return w.ended(ctx, at.Outcome)
 }

@@ -1,0 +1,81 @@
+package notes_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/notes"
+)
+
+func TestNotesAndSourceAreHeldAgainstEachOther(t *testing.T) {
+	assets := notes.Notes{Flags: []string{"Requires assets recompilation"}}
+	steps := notes.Notes{Steps: []notes.Step{
+		{Target: notes.NonDocker, Text: "Install dependencies with bundle install and yarn install --immutable", Command: "bundle install"},
+		{Target: notes.NonDocker, Text: "Install dependencies with bundle install and yarn install --immutable", Command: "yarn install --immutable"},
+	}}
+	for name, test := range map[string]struct {
+		notes  []notes.Notes
+		change func(*builds.Understanding)
+		want   []string
+	}{
+		"both say nothing":      {[]notes.Notes{{}}, nil, nil},
+		"nobody read the notes": {nil, func(u *builds.Understanding) { u.Changes.Gems = &builds.Gems{} }, nil},
+		"both say assets": {[]notes.Notes{assets}, func(u *builds.Understanding) {
+			u.Changes.JavaScript = &builds.Touched{Files: []string{"app/javascript"}}
+		}, nil},
+		"notes alone speak of it": {[]notes.Notes{assets}, nil, []string{"the notes speak of assets to be built, and the source has none"}},
+		"the source alone has it": {[]notes.Notes{{}}, func(u *builds.Understanding) { u.Changes.Migrations.Pre = []string{"1_a"} }, []string{"the source has database migrations, of which the notes say nothing"}},
+		"an older release's notes": {[]notes.Notes{steps, assets}, func(u *builds.Understanding) {
+			u.Changes.Gems = &builds.Gems{}
+			u.Changes.JavaScript = &builds.Touched{Files: []string{"yarn.lock", "app/javascript"}}
+		}, nil},
+		"a blank in the definitions": {[]notes.Notes{{}}, func(u *builds.Understanding) { u.Changes.Search = &builds.Search{Blanks: true} }, nil},
+		"another Ruby, unsaid":       {[]notes.Notes{{}}, func(u *builds.Understanding) { u.Changes.Ruby = builds.Pin{From: "3.4.4", To: "3.4.7"} }, []string{"the source has another Ruby, of which the notes say nothing"}},
+		"another minimum": {
+			[]notes.Notes{{Dependencies: []notes.Dependency{{Name: "PostgreSQL", Min: "14"}, {Name: "Node", Min: "20.19"}, {Name: "Elasticsearch", Min: "7.x"}, {Name: "FFMpeg", Min: "5.1"}}}},
+			func(u *builds.Understanding) {
+				u.Requirements = map[string]builds.Minimum{"postgresql": {Min: "14.0", By: "db.rake"}, "node": {Min: "20", By: "package.json"}, "elasticsearch": {Min: "7"}}
+			},
+			[]string{"the notes ask for Node 20.19, the code for 20 (package.json)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var u builds.Understanding
+			if test.change != nil {
+				test.change(&u)
+			}
+			if got := notes.Against(test.notes, u); !slices.Equal(got, test.want) {
+				t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(test.want, "\n  "))
+			}
+		})
+	}
+}
+
+func TestTheNotesOfAWayAreReadAsOne(t *testing.T) {
+	v := func(s string) builds.Version {
+		out, err := builds.ParseVersion(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	older := notes.Notes{From: []builds.Version{v("v4.6.3")}, Warnings: []string{"StatsD is no more"}}
+	newer := notes.Notes{From: []builds.Version{v("v4.6.4")}}
+	names := func(items []notes.Item) string {
+		var out []string
+		for _, it := range items {
+			out = append(out, it.Name)
+		}
+		return strings.Join(out, " ")
+	}
+	for from, want := range map[string]string{"v4.6.3": "statsd", "v4.6.2": "statsd skipped-notes"} {
+		if got := names(notes.Way(v(from), older, newer)); got != want {
+			t.Errorf("from %s: %s, not %s", from, got, want)
+		}
+	}
+	if got := names(notes.Judge(newer, v("v4.6.3"))); got != "skipped-notes" {
+		t.Errorf("the newer alone: %s", got)
+	}
+}

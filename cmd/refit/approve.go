@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/stages"
+)
+
+func approveCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "approve",
+		Usage: "say yes to the plan of that hash, for one run of `refit watch`; changes no host but the keeper",
+		Flags: []cli.Flag{
+			configFlag(), toFlag(), &cli.StringFlag{Name: "plan", Usage: "the plan's `HASH`, as `refit plan` and the watcher show it"}, ackFlag(),
+			&cli.BoolFlag{Name: "now", Usage: "outside maintenance windows too"},
+			&cli.DurationFlag{Name: "for", Usage: "how long it is good (default: 36h)"},
+			yesFlag(), jsonFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.String("plan") == "" {
+				return exitWith(exitUsage, errors.New("approve needs --plan and the plan's hash, so that what you read is what will run"))
+			}
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			look, end := untouched(ctx, stop)
+			defer end()
+			x, err := open(c.String("config"), newRun(), "approve --plan "+c.String("plan"), s.progress())
+			if err != nil {
+				return err
+			}
+			defer closing(x, s)
+			p, err := x.plan(look, c.String("to"), c.StringSlice("ack"), s.progress())
+			if errors.Is(err, stages.ErrNothingToDo) {
+				return s.nothingToDo(c.String("to"), c.Bool("json"))
+			}
+			if err != nil {
+				return err
+			}
+			if err := p.print(s.err, false); err != nil {
+				return err
+			}
+			if p.hash != c.String("plan") {
+				return refuse("the plan is %s now, and you named %s: it has changed since (the release, refit.yml, the host keys, the steps, or what it asks to be acknowledged). Read it as it stands above, then approve that", p.hash, c.String("plan"))
+			}
+			if err := p.refusal(); err != nil {
+				return err
+			}
+			if !c.Bool("yes") {
+				if err := s.ask(look, fmt.Sprintf("Approve the upgrade of %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
+					return err
+				}
+			}
+			by := x.keeper.Me.User + "@" + x.keeper.Me.Host
+			a, err := x.keeper.Approve(look, p.hash, by, c.Duration("for"), c.Bool("now"))
+			if err != nil {
+				if end := interrupted(look); end != nil {
+					return end
+				}
+				return exitWith(exitFailed, err)
+			}
+			if c.Bool("json") {
+				return printJSON(s.out, map[string]any{"schema": "refit.approval/v1", "plan": a.Plan, "by": a.By, "until": a.Until, "now": a.AtOnce})
+			}
+			_, err = fmt.Fprintf(s.out, "approved: plan %s, for one run until %s; the watcher finds it at its next look\n", a.Plan, a.Until.UTC().Format(time.RFC1123))
+			return err
+		},
+	}
+}

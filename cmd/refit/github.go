@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/notes"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts/github"
+)
+
+// notesUnread is acknowledged where notes should be there and nobody could read them.
+const notesUnread = "notes-unread"
+
+// repo is upstream's repository on GitHub; false where it has none.
+func (c config) repo() (github.Repo, bool) {
+	name := c.Upstream.GitHub
+	if name == "" {
+		name = c.Upstream.Repository
+		if !strings.HasPrefix(name, "https://github.com/") {
+			return github.Repo{}, false
+		}
+	}
+	r, err := github.ParseRepo(name)
+	return r, err == nil
+}
+
+// gitHub is the way to GitHub's API. known is what is to be known although it works.
+func (c config) gitHub() (client *github.Client, known string, err error) {
+	o := github.Options{BaseURL: c.Upstream.API, UserAgent: "refit/" + version}
+	if c.Upstream.Token != nil {
+		if o.Token, known, err = c.secret(c.Upstream.Token, "GitHub's token"); err != nil {
+			return nil, "", err
+		}
+	}
+	client, err = github.New(o)
+	return client, known, err
+}
+
+// wayNotes are the notes of the releases on a way, the oldest first. unread says why
+// notes that should be there are not; said, that nobody looked for any.
+func (c config) wayNotes(ctx context.Context, from, to builds.Version) (read []notes.Notes, unread, said string) {
+	var bodies map[string]string
+	var err error
+	switch repo, on := c.repo(); {
+	case c.Upstream.Notes != "":
+		bodies, err = c.notesInFolder(from, to)
+	case on:
+		bodies, err = c.notesOnGitHub(ctx, repo, from, to)
+	default:
+		return nil, "", "the release notes were not looked for: upstream.repository is not on GitHub, and neither upstream.github nor upstream.notes says where they are"
+	}
+	if err != nil {
+		return nil, err.Error(), ""
+	}
+	read, err = parseAll(bodies)
+	if err != nil {
+		return nil, err.Error(), ""
+	}
+	if _, ok := bodies[to.String()]; !ok {
+		return read, "there are no notes of " + to.String(), ""
+	}
+	return read, "", ""
+}
+
+// parseAll reads bodies, by release, the oldest first.
+func parseAll(bodies map[string]string) ([]notes.Notes, error) {
+	var versions []builds.Version
+	for name := range bodies {
+		v, err := builds.ParseVersion(name)
+		if err != nil {
+			return nil, err
+		}
+		versions = append(versions, v)
+	}
+	slices.SortFunc(versions, builds.Version.Compare)
+	var out []notes.Notes
+	for _, v := range versions {
+		n, err := notes.Parse([]byte(bodies[v.String()]))
+		if err != nil {
+			return nil, fmt.Errorf("the notes of %s cannot be read: %w", v, err)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func (c config) notesOnGitHub(ctx context.Context, repo github.Repo, from, to builds.Version) (map[string]string, error) {
+	client, _, err := c.gitHub()
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.Releases(ctx, repo, github.Known{})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, r := range list.Releases {
+		if v, err := builds.ParseVersion(r.Tag); err == nil && !r.Draft && upstream.OnTheWay(v, from, to) {
+			out[v.String()] = r.Body
+		}
+	}
+	return out, nil
+}
+
+// notesInFolder reads vX.Y.Z.md of a folder, for who has no way to GitHub.
+func (c config) notesInFolder(from, to builds.Version) (map[string]string, error) {
+	dir, err := c.path(c.Upstream.Notes)
+	if err != nil {
+		return nil, err
+	}
+	return readFolder(dir, from, to)
+}
+
+func readFolder(dir string, from, to builds.Version) (map[string]string, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the folder of notes: %w", err)
+	}
+	out := map[string]string{}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), ".md")
+		v, err := builds.ParseVersion(name)
+		if !ok || err != nil || !upstream.OnTheWay(v, from, to) {
+			continue // a folder may hold other files too
+		}
+		b, err := readBody(filepath.Join(dir, f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		out[v.String()] = string(b)
+	}
+	return out, nil
+}
+
+// releaseBody gets the notes of one release.
+func (c config) releaseBody(ctx context.Context, v builds.Version) ([]byte, error) {
+	if c.Upstream.Notes != "" {
+		dir, err := c.path(c.Upstream.Notes)
+		if err != nil {
+			return nil, err
+		}
+		b, err := readBody(filepath.Join(dir, v.String()+".md"))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return b, err
+		}
+	}
+	repo, on := c.repo()
+	if !on {
+		return nil, errors.New("upstream.repository is not on GitHub: name the repository by upstream.github, or a file with --file")
+	}
+	client, _, err := c.gitHub()
+	if err != nil {
+		return nil, err
+	}
+	r, err := client.Release(ctx, repo, v.String())
+	return []byte(r.Body), err
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"slices"
+
+	"vmst.io/refit/builds"
+)
+
+// planJSON is a plan for programs, of a fleet or of the source alone: fields that only
+// the other kind has are there and empty.
+type planJSON struct {
+	Schema string `json:"schema"` // "refit.plan/v1"
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Commit string `json:"commit"`
+	Tree   string `json:"tree"`
+	// Published, Deadline, Security: a source knows nothing of the first two.
+	Published string   `json:"published"`
+	Deadline  string   `json:"deadline"`
+	Security  bool     `json:"security"`
+	Advisory  []string `json:"advisories"`
+	Flags     []string `json:"flags"`
+	// Requirements are the oldest versions that the target's code accepts.
+	Requirements  map[string]builds.Minimum `json:"requirements"`
+	Changes       builds.Changes            `json:"changes"`
+	MigrationFree bool                      `json:"migration_free"`
+	Reversible    bool                      `json:"reversible"`
+	Order         string                    `json:"order"` // "sidekiq" or "web" is rolled first
+	Blockers      []string                  `json:"blockers"`
+	// Acknowledge are the names that --ack takes: what the notes leave to an admin.
+	Acknowledge []string   `json:"acknowledgements"`
+	Steps       []stepJSON `json:"steps"`
+	// Via is the way to go, release by release; the target alone where the way is open.
+	Via  []string `json:"via"`
+	Said []string `json:"said"`
+	// Differences are where the notes and the source do not say the same.
+	Differences []string `json:"differences"`
+	// ID and Hash are a fleet's plan's: the run that it would be, what an approval names.
+	ID   string `json:"id,omitempty"`
+	Hash string `json:"hash,omitempty"`
+	// Pending are the migrations that the fleet's database lacks, by version and name.
+	Pending *pendingJSON `json:"pending,omitempty"`
+
+	asks []string // for people: what is left to them, with the reason
+}
+
+type pendingJSON struct {
+	Pre  []string `json:"pre"`
+	Post []string `json:"post"`
+}
+
+// json is what upstream says, without a fleet.
+func (w way) json(from builds.Version, to builds.Release) planJSON {
+	p := planJSON{
+		Schema: "refit.plan/v1", From: from.String(), To: to.Version.String(), Commit: to.Tag.Commit, Tree: to.Tag.Tree,
+		Security: len(w.advisories) > 0, Advisory: append([]string{}, w.advisories...), Flags: w.flags(),
+		Requirements: map[string]builds.Minimum{}, Blockers: []string{}, Acknowledge: w.names(), Steps: []stepJSON{},
+		Via: []string{}, Said: append([]string{}, w.said...), Differences: append([]string{}, w.differences...), asks: w.asks(),
+	}
+	if u := w.understood; u != nil {
+		p.Requirements, p.Changes, p.MigrationFree, p.Reversible, p.Order = u.Requirements, u.Changes, u.MigrationFree, u.Reversible, u.Order
+	}
+	return p
+}
+
+// json is a fleet's plan: what its database lacks counts, not what the sources differ in.
+func (p *planned) json() planJSON {
+	f := p.facts
+	out := p.way.json(f.From.Version, f.To)
+	out.ID, out.Hash, out.Order = p.ID, p.hash, first(f.SidekiqFirst)
+	out.Pending = &pendingJSON{migrationNames(f.Pre), migrationNames(f.Post)}
+	out.MigrationFree, out.Reversible = len(f.Pre)+len(f.Post) == 0, len(f.Post) == 0
+	out.Blockers = append(out.Blockers, p.refused...)
+	out.Via = []string{f.To.Version.String()}
+	out.Said = slices.Concat(f.Said, out.Said)
+	for _, s := range p.Steps {
+		out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay})
+	}
+	return out
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/github"
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages/watcher"
+)
+
+func watchCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:  "watch",
+		Usage: "look for releases again and again, tell of them, and begin, ask or leave alone as the policy says",
+		Flags: []cli.Flag{configFlag(), &cli.BoolFlag{Name: "once", Usage: "look once, do what is due, and end: for a timer, or for Actions"}, jsonFlag()},
+		Action: func(c *cli.Context) error {
+			ctx, stop, done := trap(c.Context, s.notice)
+			defer done()
+			path := c.String("config")
+			conf, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") && !c.Bool("once") {
+				return exitWith(exitUsage, errors.New("watch prints data with --once alone"))
+			}
+			t, err := s.watchTellers(conf)
+			if err != nil {
+				return err
+			}
+			defer t.close()
+			fleet := &watchedFleet{path: path, s: s, lasting: t.lasting()}
+			w, err := newWatcher(ctx, conf, fleet, t, s.progress())
+			if err != nil {
+				return err
+			}
+			if c.Bool("once") {
+				return s.watchOnce(ctx, stop, w, fleet, c.Bool("json"))
+			}
+			end, err := serveMetrics(ctx, conf.Watch.Listen, t)
+			if err != nil {
+				return err
+			}
+			defer end(s)
+			s.progress()("refit watch: %s, every %s", conf.Fleet, conf.Watch.Every)
+			if err := w.Run(ctx, stop); err != nil {
+				return exitWith(exitPerson, err)
+			}
+			return nil
+		},
+	}
+}
+
+// watchOnce looks once. Its exit code is that of the run that began, if one did; else
+// it tells whether every source answered.
+func (s streams) watchOnce(ctx context.Context, stop <-chan struct{}, w *watcher.Watcher, fleet *watchedFleet, asJSON bool) error {
+	sight, err := w.Once(ctx, stop)
+	if err != nil {
+		return exitWith(exitPerson, err)
+	}
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
+	if err := s.printSight(sight, asJSON); err != nil {
+		return err
+	}
+	if fleet.ended != nil {
+		return exitWith(exitCode(fleet.ended), silent{})
+	}
+	return failedSources(sight)
+}
+
+// failedSources is the error of a look in which not every source answered.
+func failedSources(sight watcher.Sight) error {
+	for _, p := range sight.Sources {
+		if p.Trouble != "" {
+			return exitWith(exitFailed, fmt.Errorf("%s: %s", p.Source, p.Trouble))
+		}
+	}
+	return nil
+}
+
+// store is where the watcher's memory lies.
+func (c config) store() (*keeper.Dir, error) {
+	if c.Watch.State != "" {
+		dir, err := c.path(c.Watch.State)
+		return &keeper.Dir{Path: dir}, err
+	}
+	dir, err := keeper.MirrorDir(c.Fleet)
+	return &keeper.Dir{Path: filepath.Join(dir, "watch")}, err
+}
+
+// newWatcher puts a watcher together.
+func newWatcher(ctx context.Context, c config, fleet watcher.Fleet, teller watcher.Teller, say pipeline.Say) (*watcher.Watcher, error) {
+	o, err := watchOptions(ctx, c, say)
+	if err != nil {
+		return nil, err
+	}
+	o.Fleet, o.Teller = fleet, teller
+	w, err := watcher.New(ctx, o)
+	if err != nil {
+		return nil, exitWith(exitPerson, err)
+	}
+	return w, nil
+}
+
+// watchOptions is all of a watcher but its fleet and its tellers.
+func watchOptions(ctx context.Context, c config, say pipeline.Say) (watcher.Options, error) {
+	repo, on := c.repo()
+	if !on {
+		return watcher.Options{}, exitWith(exitUsage, errors.New("upstream.repository is not on GitHub, where releases are looked for: name the same repository there by upstream.github"))
+	}
+	client, known, err := c.gitHub()
+	if err != nil {
+		return watcher.Options{}, exitWith(exitUsage, err)
+	}
+	if known != "" {
+		say("warning: %s", known)
+	}
+	store, err := c.store()
+	if err != nil {
+		return watcher.Options{}, err
+	}
+	p, err := c.policy()
+	if err != nil {
+		return watcher.Options{}, exitWith(exitUsage, err)
+	}
+	source, err := c.source()
+	if err != nil {
+		return watcher.Options{}, err
+	}
+	follow := func(r github.Repo, witness upstream.Witness) (*upstream.Follower, error) {
+		m, err := watcher.LoadMemory(ctx, store, r.Owner, r.Name)
+		if err != nil {
+			return nil, exitWith(exitPerson, err)
+		}
+		return upstream.Follow(upstream.FollowOptions{Repo: r, GitHub: client, Witness: witness, Memory: m}), nil
+	}
+	o := watcher.Options{
+		Source: sourceOf{source, upstream.Reader{Say: say}}, Store: store, Policy: p, Line: c.line(), Doubts: c.overridden(),
+		Every: c.Watch.Every, Alarm: c.Watch.Alarm, Say: say,
+	}
+	if c.Watch.Feed != "none" {
+		o.Feed = upstream.Feed{URL: c.Watch.Feed, Agent: "refit/" + version}
+	}
+	if o.Upstream, err = follow(repo, source); err != nil {
+		return o, err
+	}
+	for _, f := range c.Flings {
+		r, err := github.ParseRepo(f.Repository)
+		if err != nil {
+			return o, exitWith(exitUsage, err)
+		}
+		fling := watcher.Fling{Name: f.Name, Early: f.PreReleases}
+		if fling.Upstream, err = follow(r, nil); err != nil {
+			return o, err
+		}
+		o.Flings = append(o.Flings, fling)
+	}
+	return o, nil
+}
+
+// source is upstream's repository by git.
+func (c config) source() (*upstream.Source, error) {
+	known, err := c.path(c.SSH.KnownHosts)
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.path(c.SSH.Key)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.Open(git.Options{URL: c.Upstream.Repository, KnownHosts: known, KeyFile: key})
+}
+
+// overridden are the toolchain's overrides, for which no run begins by itself.
+func (c config) overridden() []string {
+	var out []string
+	for name, o := range map[string]*overrideConfig{"Ruby": c.Toolchain.Ruby, "Node": c.Toolchain.Node} {
+		if o != nil {
+			out = append(out, fmt.Sprintf("%s is overridden: %s (%s)", name, o.Version, o.Why))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// sourceOf reads a source with a cache beside it.
+type sourceOf struct {
+	source *upstream.Source
+	reader upstream.Reader
+}
+
+// Understand implements watcher.Source.
+func (o sourceOf) Understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
+	return o.reader.Understand(ctx, o.source, from, to)
+}
+
+// serveMetrics serves /metrics, where an address is named, until the function given back
+// is called.
+func serveMetrics(ctx context.Context, at string, t *watchTellers) (func(streams), error) {
+	if at == "" {
+		return func(streams) {}, nil
+	}
+	listen := net.ListenConfig{}
+	l, err := listen.Listen(ctx, "tcp", at)
+	if err != nil {
+		return nil, exitWith(exitUsage, fmt.Errorf("watch.listen: %w", err))
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", t.metrics.Handler())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	return func(s streams) {
+		if err := server.Close(); err != nil {
+			s.progress()("closing /metrics: %v", err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			s.progress()("/metrics was not served any more: %v", err)
+		}
+	}, nil
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages"
+	"vmst.io/refit/stages/watcher"
+)
+
+// watchedFleet is the fleet as the watcher sees it. Each question has a session of its
+// own, made from refit.yml as it stands then: a watcher lives for months, and neither an
+// old connection nor an old configuration may live with it.
+type watchedFleet struct {
+	path string
+	s    streams
+	// lasting are told of its runs too.
+	lasting []teller
+	// ended is the error of the run that ended last; nil while none did, or it was done.
+	ended error
+}
+
+// session opens one; hang it up.
+func (f *watchedFleet) session(run, command string) (*session, error) {
+	x, err := open(f.path, run, command, func(string, ...any) {})
+	if err == nil {
+		x.lasting = f.lasting
+	}
+	return x, err
+}
+
+// Running implements watcher.Fleet.
+func (f *watchedFleet) Running(ctx context.Context) (builds.Version, error) {
+	x, err := f.session("", "watch")
+	if err != nil {
+		return builds.Version{}, err
+	}
+	defer closing(x, f.s)
+	apps := x.deps.Fleet.Apps()
+	found := map[string][]string{}
+	for _, row := range x.standing(ctx) {
+		if _, app := apps.Named(row.Name); !app {
+			continue
+		}
+		if row.Release == "" {
+			return builds.Version{}, fmt.Errorf("%s is %s: what it runs is not known", row.Name, row.State)
+		}
+		found[row.Release] = append(found[row.Release], row.Name)
+	}
+	if len(found) != 1 {
+		return builds.Version{}, fmt.Errorf("the nodes do not run one release (%v): see `refit status`", found)
+	}
+	for name := range found {
+		return builds.ParseVersion(name)
+	}
+	return builds.Version{}, errors.New("no node runs Mastodon")
+}
+
+// surveyed is a plan with the session that made it.
+type surveyed struct {
+	x *session
+	p *planned
+}
+
+// Plan implements watcher.Fleet.
+func (f *watchedFleet) Plan(ctx context.Context, to builds.Version) (watcher.Plan, error) {
+	run := newRun()
+	x, err := f.session(run, "watch: upgrade --to "+to.String())
+	if err != nil {
+		return watcher.Plan{}, err
+	}
+	// The plan may wait for days, its connections need not: the next command makes new ones.
+	defer x.hangUpAll()
+	if err := x.idle(ctx); err != nil {
+		return watcher.Plan{}, err
+	}
+	if err := x.noneLeft(ctx); err != nil {
+		return watcher.Plan{}, err
+	}
+	p, err := x.planAll(ctx, to.String(), func(string, ...any) {})
+	if err != nil {
+		return watcher.Plan{}, err
+	}
+	return watcher.Plan{
+		Run: run, Hash: p.hash, Commit: p.facts.To.Tag.Commit, Tree: p.facts.To.Tag.Tree,
+		Doubts: append(p.way.doubts(), x.config.overridden()...), Refused: p.refused, Ack: p.way.names(), Upgrade: surveyed{x, p},
+	}, nil
+}
+
+// planAll is plan with everything acknowledged that it asks for: who approves its hash
+// acknowledges it, and without an approval nothing that asks for something begins.
+func (x *session) planAll(ctx context.Context, to string, say pipeline.Say) (*planned, error) {
+	p, err := x.plan(ctx, to, nil, say)
+	if err != nil {
+		return nil, err
+	}
+	open := p.way.unacknowledged(nil)
+	p.refused = slices.DeleteFunc(p.refused, func(line string) bool { return slices.Contains(open, line) })
+	return p, nil
+}
+
+// hangUpAll ends the connections; what is asked later makes new ones.
+func (x *session) hangUpAll() {
+	for _, n := range x.deps.Fleet {
+		x.hangUp(n)
+	}
+}
+
+// Approval implements watcher.Fleet.
+func (f *watchedFleet) Approval(ctx context.Context, hash string) (*watcher.Approval, error) {
+	x, err := f.session("", "watch")
+	if err != nil {
+		return nil, err
+	}
+	defer closing(x, f.s)
+	a, err := x.keeper.Approval(ctx, hash)
+	if errors.Is(err, keeper.ErrNoApproval) {
+		return nil, nil //nolint:nilnil // no approval is no error
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &watcher.Approval{Hash: a.Plan, By: a.By, At: a.Given, Until: a.Until, AtOnce: a.AtOnce}, nil
+}
+
+// Begin implements watcher.Fleet.
+func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watcher.Plan) watcher.Outcome {
+	made, ok := p.Upgrade.(surveyed)
+	if !ok {
+		return watcher.Outcome{Untouched: true, Text: "the plan is not one of this process"}
+	}
+	x := made.x
+	x.say = f.s.progress()
+	defer closing(x, f.s)
+	why := "refit watch: upgrade --to " + made.p.To
+	if p.Approved {
+		a, err := x.keeper.UseApproval(ctx, p.Hash, p.Run)
+		if err != nil {
+			return watcher.Outcome{Untouched: true, Text: err.Error()}
+		}
+		why += ", approved by " + a.By
+	}
+	x.lookBack(ctx, x.newest, f.s.progress())
+	if err := made.p.print(f.s.err, false); err != nil {
+		f.s.progress()("the plan could not be shown: %v", err)
+	}
+	x.warn(ctx, f.s)
+	err := x.execute(ctx, f.s, execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: why})
+	return f.outcome(ctx, x, p.Run, err)
+}
+
+// outcome is how a run ended, by its exit code and its journal.
+func (f *watchedFleet) outcome(ctx context.Context, x *session, run string, err error) watcher.Outcome {
+	f.ended = err
+	text := ""
+	if err != nil {
+		text = strings.SplitN(err.Error(), "\n", 2)[0]
+	}
+	at, jerr := x.stands(context.WithoutCancel(ctx), run)
+	if jerr == nil && text == "" {
+		text = at.Outcome.Text
+	}
+	switch exitCode(err) {
+	case exitDone:
+		return watcher.Outcome{Done: true, Text: "done"}
+	case exitRefused, exitLocked, exitAuth:
+		return watcher.Outcome{Untouched: true, Text: text}
+	case exitInterrupted:
+		return watcher.Outcome{Later: true, Text: "stopped; the next process goes on with it"}
+	}
+	if text == "" {
+		text = "it ended badly; see `refit status`"
+	}
+	return watcher.Outcome{Text: text}
+}
+
+// Stands implements watcher.Fleet.
+func (f *watchedFleet) Stands(ctx context.Context, run string) (watcher.Standing, error) {
+	x, err := f.session("", "watch")
+	if err != nil {
+		return watcher.Standing{}, err
+	}
+	defer closing(x, f.s)
+	if err := x.idle(ctx); err != nil {
+		return watcher.Standing{}, err
+	}
+	return x.stands(ctx, run)
+}
+
+// stands says how a run stands, by its journal.
+func (x *session) stands(ctx context.Context, run string) (watcher.Standing, error) {
+	shelf, err := x.shelf()
+	if err != nil {
+		return watcher.Standing{}, err
+	}
+	j, err := pipeline.LoadJournal(ctx, shelf, run)
+	if errors.Is(err, fs.ErrNotExist) {
+		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true, Text: "it never began"}}, nil
+	}
+	if err != nil {
+		return watcher.Standing{}, err
+	}
+	text := standingOf(j)
+	if j.Cause != "" {
+		text = j.CauseStep + ": " + strings.SplitN(j.Cause, "\n", 2)[0]
+	}
+	switch j.Outcome {
+	case pipeline.Done:
+		return watcher.Standing{Outcome: watcher.Outcome{Done: true, Text: "done"}}, nil
+	case "", pipeline.Stopped, pipeline.Interrupted:
+		return watcher.Standing{HalfWay: true, Outcome: watcher.Outcome{Later: true, Text: text}}, nil
+	case pipeline.Refused:
+		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true, Text: text}}, nil
+	}
+	return watcher.Standing{Outcome: watcher.Outcome{Text: string(j.Outcome) + ": " + text}}, nil
+}
+
+// Resume implements watcher.Fleet.
+func (f *watchedFleet) Resume(ctx context.Context, stop <-chan struct{}, run string) watcher.Outcome {
+	x, err := f.session("", "watch: resume")
+	if err != nil {
+		return watcher.Outcome{Untouched: true, Text: err.Error()}
+	}
+	x.say = f.s.progress()
+	defer closing(x, f.s)
+	j, err := x.latest(ctx)
+	switch {
+	case err != nil:
+		return watcher.Outcome{Untouched: true, Text: err.Error()}
+	case j == nil || j.ID != run:
+		return watcher.Outcome{Untouched: true, Text: "another run has begun since"}
+	}
+	x.adopt(j.ID)
+	facts := &stages.Facts{}
+	err = j.LoadFacts(facts)
+	if err == nil {
+		err = x.sameFleet(j, facts)
+	}
+	if err != nil {
+		return watcher.Outcome{Untouched: true, Text: err.Error()}
+	}
+	x.warn(ctx, f.s)
+	err = x.execute(ctx, f.s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, why: "refit watch: resume of " + j.ID})
+	return f.outcome(ctx, x, run, err)
+}

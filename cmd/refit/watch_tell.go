@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report"
+)
+
+// watchTellers are those whom refit.yml names, as the watcher tells them.
+type watchTellers struct {
+	s       streams
+	slack   *report.Slack // nil for none
+	kuma    *report.Kuma  // nil for none
+	metrics *report.Metrics
+	failing map[string]string // sources that do not answer, with the reason
+	trouble string            // Slack's last one
+}
+
+// watchTellers makes them. What is wrong with one is an error here: nobody would notice
+// for months.
+func (s streams) watchTellers(c config) (*watchTellers, error) {
+	x := &session{config: c}
+	t := &watchTellers{s: s, failing: map[string]string{}}
+	say := func(known string) {
+		if known != "" {
+			s.progress()("warning: %s", known)
+		}
+	}
+	if c.Notify.Slack != nil {
+		o, known, err := x.slackOptions("releases")
+		if err == nil {
+			t.slack, err = report.NewSlack(o)
+		}
+		if err != nil {
+			return nil, exitWith(exitUsage, err)
+		}
+		say(known)
+	}
+	if c.Notify.Kuma != nil {
+		o, known, err := x.kumaOptions()
+		if err == nil {
+			t.kuma, err = report.NewKuma(o)
+		}
+		if err != nil {
+			t.close()
+			return nil, exitWith(exitUsage, err)
+		}
+		say(known)
+	}
+	var err error
+	t.metrics, err = report.NewMetrics(report.MetricsOptions{Fleet: c.Fleet, Version: version, Textfile: watchTextfile(c.Metrics.Textfile), Watcher: true})
+	if err != nil {
+		t.close()
+		return nil, exitWith(exitUsage, err)
+	}
+	return t, nil
+}
+
+// watchTextfile is beside the runs' own, which holds other metrics.
+func watchTextfile(runs string) string {
+	if runs == "" {
+		return ""
+	}
+	return strings.TrimSuffix(runs, ".prom") + "-watch.prom"
+}
+
+// lasting are those who are told of the watcher's runs too.
+func (t *watchTellers) lasting() []teller {
+	out := []teller{lasting{t.metrics}}
+	if t.kuma != nil {
+		out = append(out, lastingKuma{lasting{t.kuma}, t.kuma})
+	}
+	return out
+}
+
+// lasting is told on after a run's end.
+type lasting struct{ observer }
+
+type observer interface {
+	Observe(e pipeline.Event)
+	Begin(r report.Run)
+}
+
+// Close leaves it open.
+func (lasting) Close(time.Duration) []string { return nil }
+
+// lastingKuma wants a run's report too.
+type lastingKuma struct {
+	lasting
+	kuma *report.Kuma
+}
+
+// End implements ender.
+func (k lastingKuma) End(r report.Report) { k.kuma.End(r) }
+
+// Release implements watcher.Teller.
+func (t *watchTellers) Release(r report.Release) {
+	if t.slack != nil {
+		t.slack.Release(r)
+	}
+}
+
+// Notice implements watcher.Teller.
+func (t *watchTellers) Notice(key, text string) {
+	if t.slack != nil {
+		t.slack.Notice(key, text)
+	}
+}
+
+// Polled implements watcher.Teller.
+func (t *watchTellers) Polled(source string, err error) {
+	t.metrics.Polled(source, err)
+	delete(t.failing, source)
+	if err != nil {
+		t.failing[source] = err.Error()
+	}
+	if t.kuma != nil {
+		t.kuma.Set(len(t.failing) == 0, t.words())
+	}
+	if t.slack == nil {
+		return
+	}
+	if now := t.slack.Trouble(); now != t.trouble {
+		t.trouble = now
+		if now != "" {
+			t.s.progress()("Slack: %s", now)
+		}
+	}
+}
+
+// words are the heartbeat's.
+func (t *watchTellers) words() string {
+	if len(t.failing) == 0 {
+		return "watching"
+	}
+	return fmt.Sprintf("no answer from %s", strings.Join(slices.Sorted(maps.Keys(t.failing)), ", "))
+}
+
+// Behind implements watcher.Teller.
+func (t *watchTellers) Behind(project string, since time.Time) { t.metrics.Behind(project, since) }
+
+// close tells what is left, all at once: an idle watcher that is told to stop ends within
+// a second, and what is not told then is told by the next.
+func (t *watchTellers) close() {
+	var closers []func(time.Duration) []string
+	if t.slack != nil {
+		closers = append(closers, t.slack.Close)
+	}
+	if t.kuma != nil {
+		closers = append(closers, t.kuma.Close)
+	}
+	if t.metrics != nil {
+		closers = append(closers, t.metrics.Close)
+	}
+	said := make(chan []string, len(closers))
+	for _, c := range closers {
+		go func() { said <- c(watchLast) }()
+	}
+	for range closers {
+		for _, line := range <-said {
+			t.s.progress()("%s", line)
+		}
+	}
+}
+
+// watchLast is how long what is left to tell may take when a watcher ends.
+const watchLast = 700 * time.Millisecond

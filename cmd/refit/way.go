@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/notes"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages"
+)
+
+// way is what upstream's source and notes say of the way from one release to another.
+type way struct {
+	// understood is what the two sources mean; nil where they could not be read.
+	understood *builds.Understanding
+	// read are the notes of the releases on the way, the oldest first.
+	read []notes.Notes
+	// items are what they ask for.
+	items []notes.Item
+	// advisories are the ids that they name.
+	advisories []string
+	// differences are where notes and source do not say the same.
+	differences []string
+	// said is to be known.
+	said []string
+	// post are migrations after which there is no way back, by name.
+	post []string
+}
+
+func ackFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "ack", Usage: "acknowledge the `NAME` of something that the release notes leave to you; may be given again"}
+}
+
+// readWay reads what upstream says. What cannot be read is said, or is to be acknowledged.
+func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipeline.Say) way {
+	var w way
+	u, err := upstream.Reader{Say: say}.Understand(ctx, x.source, from, to)
+	if err != nil {
+		w.said = append(w.said, fmt.Sprintf("what the release changes could not be read from its source: %v", err))
+	} else {
+		w.understood = &u
+		w.post = u.Changes.Migrations.Post
+	}
+	read, unread, said := x.config.wayNotes(ctx, from, to)
+	if said != "" {
+		w.said = append(w.said, said)
+	}
+	w.judge(from, read, unread)
+	return w
+}
+
+// readFolder reads the notes of a folder; known are the releases that there are, of which
+// each on the way should have some.
+func (w *way) readFolder(dir string, from, to builds.Version, known []builds.Version) error {
+	bodies, err := readFolder(dir, from, to)
+	if err != nil {
+		return err
+	}
+	read, err := parseAll(bodies)
+	if err != nil {
+		return err
+	}
+	unread := ""
+	var missing []string
+	for _, v := range append([]builds.Version{to}, known...) {
+		if _, ok := bodies[v.String()]; !ok && upstream.OnTheWay(v, from, to) && !slices.Contains(missing, v.String()) {
+			missing = append(missing, v.String())
+		}
+	}
+	if len(missing) > 0 {
+		unread = fmt.Sprintf("%s has no notes of %s", dir, strings.Join(missing, ", "))
+	}
+	w.judge(from, read, unread)
+	return nil
+}
+
+// judge says what the notes ask for, and holds them against the source.
+func (w *way) judge(from builds.Version, read []notes.Notes, unread string) {
+	w.read, w.items = read, notes.Way(from, read...)
+	if unread != "" {
+		w.items = append(w.items, notes.Item{Name: notesUnread, By: notes.Admin, Why: "the release notes could not be read: read them yourself", Texts: []string{unread}})
+	}
+	for _, n := range read {
+		for _, a := range n.Advisories {
+			if !slices.Contains(w.advisories, a.ID) {
+				w.advisories = append(w.advisories, a.ID)
+			}
+		}
+	}
+	if w.understood != nil && len(read) > 0 {
+		w.differences = notes.Against(read, *w.understood)
+	}
+}
+
+// fleet replaces what the source says of migrations by what the database lacks.
+func (w *way) fleet(f *stages.Facts) { w.post = migrationNames(f.Post) }
+
+// left are the items that a person has to acknowledge.
+func (w way) left() []notes.Item {
+	return slices.DeleteFunc(slices.Clone(w.items), func(it notes.Item) bool { return it.By != notes.Admin })
+}
+
+// names are those of what is left, sorted.
+func (w way) names() []string {
+	out := []string{}
+	for _, it := range w.left() {
+		out = append(out, it.Name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// asks are a line for each item that is left.
+func (w way) asks() []string {
+	var out []string
+	for _, it := range w.left() {
+		line := it.Name + ": " + it.Why
+		if len(it.Texts) > 0 {
+			line += " (" + cut(strings.ReplaceAll(it.Texts[0], "\n", " "), 120) + ")"
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// unacknowledged are what stands against a plan whose items nobody has acknowledged, and
+// names that were acknowledged and are none: a slip of the finger must not pass.
+func (w way) unacknowledged(acks []string) []string {
+	var out []string
+	for _, it := range w.left() {
+		if !slices.Contains(acks, it.Name) {
+			out = append(out, fmt.Sprintf("%s: %s; once you have, say --ack %s", it.Name, it.Why, it.Name))
+		}
+	}
+	for _, name := range acks {
+		if !slices.Contains(w.names(), name) {
+			out = append(out, fmt.Sprintf("--ack %s acknowledges nothing that this way asks for (it asks for: %s)", name, orNothing(w.names())))
+		}
+	}
+	return out
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// doubts are why a run must not begin by itself.
+func (w way) doubts() []string {
+	var out []string
+	for _, it := range w.left() {
+		out = append(out, it.Name+": "+it.Why)
+	}
+	for _, n := range w.read {
+		for _, line := range n.Warnings {
+			out = append(out, fmt.Sprintf("the notes of %s warn: %s", n.Version, cut(line, 160)))
+		}
+	}
+	for _, name := range w.post {
+		out = append(out, "post-migration "+name+": there is no way back after it")
+	}
+	for _, line := range risky(w.risky()) {
+		out = append(out, "migration "+line)
+	}
+	return out
+}
+
+func (w way) risky() []builds.Risky {
+	if w.understood == nil {
+		return nil
+	}
+	return w.understood.Changes.Migrations.Risky
+}
+
+// flags are the overview's lines of all notes on the way.
+func (w way) flags() []string {
+	seen := map[string]bool{}
+	for _, n := range w.read {
+		for _, f := range n.Flags {
+			seen[f] = true
+		}
+	}
+	return append([]string{}, slices.Sorted(maps.Keys(seen))...)
+}
