@@ -74,7 +74,7 @@ func TestRefitDoesWhatItIsKnownToDoAndNothingThatIsHungOntoIt(t *testing.T) {
 		"The minimal supported version for Ruby has been bumped by hand": notes.Admin,
 		"The minimum supported PostgreSQL version has been bumped to 14": notes.Admin,
 		"Requires unusually long database migrations":                    notes.Admin,
-		"Requires dancing": notes.Admin,
+		"Requires dancing":                                               notes.Admin,
 	} {
 		if it := judgedAs(t, notes.Notes{Flags: []string{flag}}); it.By != want {
 			t.Errorf("%q is judged %+v, want %s", flag, it, want)
