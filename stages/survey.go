@@ -116,6 +116,7 @@ func (d Deps) factsIn(n Node, salt []byte, probes []toolchain.Probe) node.FactsI
 		for _, p := range probes {
 			in.Commands = append(in.Commands, node.FactCommand{Argv: p.Argv})
 		}
+		in.Commands = append(in.Commands, systemCommands()...)
 	}
 	if n.Has(hosts.Web) || n.Has(hosts.Sidekiq) {
 		in.Units, in.EnvFile, in.Salt = n.Units(), d.Layout.EnvFile, salt
@@ -273,7 +274,8 @@ func (d Deps) order(v *View, f *Facts) {
 func found(d Deps, v *View, probes []toolchain.Probe) []toolchain.Found {
 	var out []toolchain.Found
 	for _, n := range d.Fleet {
-		for i, c := range v.Facts[n.Name].Commands {
+		commands := v.Facts[n.Name].Commands
+		for i, c := range commands[:min(len(probes), len(commands))] {
 			if c.Error != "" {
 				c.Line = ""
 			}

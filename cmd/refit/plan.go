@@ -91,7 +91,7 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	if err != nil {
 		return nil, exitWith(exitUsage, fmt.Errorf("--to %w", err))
 	}
-	f, _, refused, err := x.deps.Survey(ctx, x.request(version, false), say)
+	f, seen, refused, err := x.deps.Survey(ctx, x.request(version, false), say)
 	if err != nil {
 		return nil, surveyError(ctx, err)
 	}
@@ -102,11 +102,13 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
 	p.way = x.readWay(ctx, f.From.Version, f.To.Version, say)
 	p.way.fleet(f)
+	lacking, said := x.deps.Requires(seen, f.To.Version, p.way.minimums(), p.way.env())
+	p.refused, f.Said = append(p.refused, lacking...), append(f.Said, said...)
 	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
 	if p.hash, err = x.hashOf(p); err != nil {
 		return nil, err
 	}
-	if len(refused) > 0 {
+	if len(refused)+len(lacking) > 0 {
 		return p, interrupted(ctx)
 	}
 	// Each asks hosts and changes nothing: they ask at once, and answer in their order.

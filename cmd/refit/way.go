@@ -181,6 +181,28 @@ func (w way) risky() []builds.Risky {
 	return w.understood.Changes.Migrations.Risky
 }
 
+// minimums are what the code asks for, and of what no code checks what the newest notes do.
+func (w way) minimums() map[string]builds.Minimum {
+	out := map[string]builds.Minimum{}
+	if len(w.read) > 0 {
+		for _, d := range w.read[len(w.read)-1].Dependencies {
+			out[strings.ToLower(d.Name)] = builds.Minimum{Min: d.Min, By: "the release notes"}
+		}
+	}
+	if w.understood != nil {
+		maps.Copy(out, w.understood.Requirements)
+	}
+	return out
+}
+
+// env are the environment names that come and go.
+func (w way) env() builds.EnvChanges {
+	if w.understood == nil {
+		return builds.EnvChanges{}
+	}
+	return w.understood.Changes.Env
+}
+
 // flags are the overview's lines of all notes on the way.
 func (w way) flags() []string {
 	seen := map[string]bool{}

@@ -1,0 +1,71 @@
+package stages
+
+import (
+	"testing"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/node"
+)
+
+// has makes a node's system probes tell versions; "" is a probe that failed.
+func has(libvips, ffmpeg string) func(*node.Facts) {
+	return func(f *node.Facts) {
+		f.OS, f.OSVersion = "debian", "12"
+		f.Commands = append(f.Commands, node.CommandFact{Line: libvips}, node.CommandFact{Line: ffmpeg})
+		for i, line := range []string{libvips, ffmpeg} {
+			if line == "" {
+				f.Commands[len(f.Commands)-2+i].Error = "exit status 1"
+			}
+		}
+	}
+}
+
+func TestWhatTheSystemLacksIsRefusedWithItsRemedy(t *testing.T) {
+	for name, test := range map[string]struct {
+		kirk          func(*node.Facts)
+		refused, said []string
+	}{
+		"all is there":                  {has("vips-8.14.1", "ffmpeg version 5.1.9-0+deb12u1 Copyright"), nil, nil},
+		"by the package alone":          {has("8.14.1-3+deb12u2", "ffmpeg version 7.1.5"), nil, nil},
+		"an old libvips":                {has("vips-8.12.2", "ffmpeg version 5.1.9"), []string{"kirk has libvips 8.12.2 (debian 12), and v4.6.0 needs 8.13 (vips.rb): upgrade the package"}, nil},
+		"an old system":                 {func(f *node.Facts) { has("vips-8.10.5", "ffmpeg version 5.1.9")(f); f.OSVersion = "11" }, []string{"kirk has libvips 8.10.5 (debian 11)…its system has no newer one: put the node on a newer image"}, nil},
+		"an old system that tells none": {func(f *node.Facts) { has("", "ffmpeg version 5.1.9")(f); f.OSVersion = "11" }, []string{"kirk runs debian 11, which has libvips 8.10, and v4.6.0 needs 8.13: put the node on a newer image"}, nil},
+		"an old ffmpeg":                 {has("vips-8.14.1", "ffmpeg version 4.3.9-0+deb11u1"), []string{"kirk has ffmpeg 4.3.9 (debian 12), and v4.6.0 needs 5.1 (notes): upgrade the package"}, nil},
+		"nothing can be found out":      {has("", ""), nil, []string{"kirk: it could not be found out which libvips", "kirk: it could not be found out which ffmpeg"}},
+		"a name that is read no more": {func(f *node.Facts) {
+			has("vips-8.14.1", "ffmpeg version 5.1.9")(f)
+			f.Env = map[string]string{"STATSD_ADDR": "x", "LOCAL_DOMAIN": "y"}
+		}, nil, []string{"kirk sets STATSD_ADDR, which v4.6.0 does not read any more"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := goodLook(t)
+			for _, n := range l.d.Fleet.Apps() {
+				l.host(n.Name, has("vips-8.16.0", "ffmpeg version 7.1.5"))
+			}
+			l.host("kirk", func(f *node.Facts) { f.Commands = nil })
+			l.host("kirk", test.kirk)
+			refused, said := l.d.Requires(l.v, version(t, "v4.6.0"),
+				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb"}, "ffmpeg": {Min: "5.1", By: "notes"}, "ruby": {Min: "3.3"}},
+				builds.EnvChanges{Removed: []string{"STATSD_ADDR", "OLD"}, Comments: []string{"OLD"}})
+			compareLines(t, "refused", refused, test.refused)
+			compareLines(t, "said", said, test.said)
+		})
+	}
+}
+
+func TestWhatAReleaseDoesNotAskForIsNotJudged(t *testing.T) {
+	l := goodLook(t)
+	if refused, said := l.d.Requires(l.v, version(t, "v4.6.0"), nil, builds.EnvChanges{}); len(refused)+len(said) > 0 {
+		t.Errorf("%q, %q", refused, said)
+	}
+}
+
+func TestVersionsAreComparedByTheirNumbers(t *testing.T) {
+	for pair, want := range map[[2]string]bool{
+		{"8.10", "8.13"}: true, {"8.9", "8.13"}: true, {"8.13", "8.13"}: false, {"8.13.0", "8.13"}: false, {"9", "8.13"}: false, {"8", "8.13"}: true, {"5.1.9", "5.1"}: false,
+	} {
+		if got := older(pair[0], pair[1]); got != want {
+			t.Errorf("%s older than %s: %v", pair[0], pair[1], got)
+		}
+	}
+}
