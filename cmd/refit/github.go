@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/notes"
@@ -44,30 +45,41 @@ func (c config) gitHub() (client *github.Client, known string, err error) {
 	return client, known, err
 }
 
-// wayNotes are the notes of the releases on a way, the oldest first. unread says why
-// notes that should be there are not; said, that nobody looked for any.
-func (c config) wayNotes(ctx context.Context, from, to builds.Version) (read []notes.Notes, unread, said string) {
+// found are the notes of the releases on a way.
+type found struct {
+	// read are the notes, the oldest first.
+	read []notes.Notes
+	// unread says why notes that should be there are not; said, that nobody looked for any.
+	unread, said string
+	// published is when the target was published, since when the oldest on the way was;
+	// zero where GitHub was not asked.
+	published, since time.Time
+}
+
+// wayNotes reads the notes of the releases on a way.
+func (c config) wayNotes(ctx context.Context, from, to builds.Version) found {
+	var f found
 	var bodies map[string]string
 	var err error
 	switch repo, on := c.repo(); {
 	case c.Upstream.Notes != "":
 		bodies, err = c.notesInFolder(from, to)
 	case on:
-		bodies, err = c.notesOnGitHub(ctx, repo, from, to)
+		bodies, err = c.notesOnGitHub(ctx, repo, from, to, &f)
 	default:
-		return nil, "", "the release notes were not looked for: upstream.repository is not on GitHub, and neither upstream.github nor upstream.notes says where they are"
+		f.said = "the release notes were not looked for: upstream.repository is not on GitHub, and neither upstream.github nor upstream.notes says where they are"
+		return f
+	}
+	if err == nil {
+		f.read, err = parseAll(bodies)
+	}
+	if _, ok := bodies[to.String()]; err == nil && !ok {
+		f.unread = "there are no notes of " + to.String()
 	}
 	if err != nil {
-		return nil, err.Error(), ""
+		f.unread = err.Error()
 	}
-	read, err = parseAll(bodies)
-	if err != nil {
-		return nil, err.Error(), ""
-	}
-	if _, ok := bodies[to.String()]; !ok {
-		return read, "there are no notes of " + to.String(), ""
-	}
-	return read, "", ""
+	return f
 }
 
 // parseAll reads bodies, by release, the oldest first.
@@ -92,7 +104,7 @@ func parseAll(bodies map[string]string) ([]notes.Notes, error) {
 	return out, nil
 }
 
-func (c config) notesOnGitHub(ctx context.Context, repo github.Repo, from, to builds.Version) (map[string]string, error) {
+func (c config) notesOnGitHub(ctx context.Context, repo github.Repo, from, to builds.Version, f *found) (map[string]string, error) {
 	client, _, err := c.gitHub()
 	if err != nil {
 		return nil, err
@@ -103,8 +115,16 @@ func (c config) notesOnGitHub(ctx context.Context, repo github.Repo, from, to bu
 	}
 	out := map[string]string{}
 	for _, r := range list.Releases {
-		if v, err := builds.ParseVersion(r.Tag); err == nil && !r.Draft && upstream.OnTheWay(v, from, to) {
-			out[v.String()] = r.Body
+		v, err := builds.ParseVersion(r.Tag)
+		if err != nil || r.Draft || !upstream.OnTheWay(v, from, to) {
+			continue // other tags are none of the way
+		}
+		out[v.String()] = r.Body
+		if f.since.IsZero() || r.Published.Before(f.since) {
+			f.since = r.Published
+		}
+		if v.Compare(to) == 0 {
+			f.published = r.Published
 		}
 	}
 	return out, nil

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/git"
+	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
 )
@@ -82,6 +84,10 @@ type planned struct {
 	way way
 	// hash is what an approval names.
 	hash string
+	// deadline is by when the policy wants it to run; zero for none.
+	deadline time.Time
+	// earlier is how many runs say how long the steps take.
+	earlier int
 }
 
 // plan surveys the fleet, reads what upstream says, and expands the table. acks are the
@@ -102,11 +108,17 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
 	p.way = x.readWay(ctx, f.From.Version, f.To.Version, say)
 	p.way.fleet(f)
+	if since := p.way.since; !since.IsZero() && x.config.Policy.Deadline > 0 {
+		p.deadline = since.Add(x.config.Policy.Deadline)
+	}
 	lacking, said := x.deps.Requires(seen, f.To.Version, p.way.minimums(), p.way.env())
 	p.refused, f.Said = append(p.refused, lacking...), append(f.Said, said...)
 	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
 	if p.hash, err = x.hashOf(p); err != nil {
 		return nil, err
+	}
+	if dir, err := keeper.MirrorDir(x.config.Fleet); err == nil {
+		p.earlier = expect(ctx, &keeper.Dir{Path: dir}, &p.Plan)
 	}
 	if len(refused)+len(lacking) > 0 {
 		return p, interrupted(ctx)
@@ -155,6 +167,8 @@ type stepJSON struct {
 	Host   string `json:"host,omitempty"`
 	Why    string `json:"why"`
 	OneWay bool   `json:"one_way,omitempty"`
+	// Expect is how long it usually takes, in seconds.
+	Expect float64 `json:"expect_seconds,omitempty"`
 }
 
 func (p *planned) print(w io.Writer, asJSON bool) error {
@@ -173,6 +187,13 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 			fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(lines, "\n  "))
 		}
 	}
+	if !p.way.published.IsZero() {
+		fmt.Fprintf(&b, "published %s", p.way.published.UTC().Format(time.RFC1123))
+		if !p.deadline.IsZero() {
+			fmt.Fprintf(&b, ", to run by %s", p.deadline.UTC().Format(time.RFC1123))
+		}
+		b.WriteByte('\n')
+	}
 	list("advisories", p.way.advisories)
 	list("to be acknowledged, with --ack and the name", p.way.asks())
 	list("migrations while the old code serves", migrationNames(f.Pre))
@@ -186,7 +207,11 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
 	list("the notes and the source differ", p.way.differences)
 	list("to be known", slices.Concat(f.Said, p.way.said))
-	fmt.Fprintf(&b, "%s is rolled first\n\n", first(f.SidekiqFirst))
+	fmt.Fprintf(&b, "%s is rolled first\n", first(f.SidekiqFirst))
+	if d := usually(p.Plan); d > 0 {
+		fmt.Fprintf(&b, "it takes about %s, by %s\n", d.Round(time.Minute), count(p.earlier, "earlier run"))
+	}
+	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for i, s := range p.Steps {
 		fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, s.Name(), s.Host, s.Why)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"vmst.io/refit/builds"
 )
@@ -14,7 +15,7 @@ type planJSON struct {
 	To     string `json:"to"`
 	Commit string `json:"commit"`
 	Tree   string `json:"tree"`
-	// Published, Deadline, Security: a source knows nothing of the first two.
+	// Published and Deadline are empty where GitHub was not asked.
 	Published string   `json:"published"`
 	Deadline  string   `json:"deadline"`
 	Security  bool     `json:"security"`
@@ -44,6 +45,14 @@ type planJSON struct {
 	asks []string // for people: what is left to them, with the reason
 }
 
+// stamp is a time for programs, empty for none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
 type pendingJSON struct {
 	Pre  []string `json:"pre"`
 	Post []string `json:"post"`
@@ -68,13 +77,14 @@ func (p *planned) json() planJSON {
 	f := p.facts
 	out := p.way.json(f.From.Version, f.To)
 	out.ID, out.Hash, out.Order = p.ID, p.hash, first(f.SidekiqFirst)
+	out.Published, out.Deadline = stamp(p.way.published), stamp(p.deadline)
 	out.Pending = &pendingJSON{migrationNames(f.Pre), migrationNames(f.Post)}
 	out.MigrationFree, out.Reversible = len(f.Pre)+len(f.Post) == 0, len(f.Post) == 0
 	out.Blockers = append(out.Blockers, p.refused...)
 	out.Via = []string{f.To.Version.String()}
 	out.Said = slices.Concat(f.Said, out.Said)
 	for _, s := range p.Steps {
-		out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay})
+		out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay, s.Expect.Seconds()})
 	}
 	return out
 }

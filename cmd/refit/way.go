@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,6 +31,9 @@ type way struct {
 	differences []string
 	// said is to be known.
 	said []string
+	// published is when the target was published, since when the oldest release on the way
+	// was; zero where that is not known.
+	published, since time.Time
 	// post are migrations after which there is no way back, by name.
 	post []string
 }
@@ -48,11 +52,12 @@ func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipe
 		w.understood = &u
 		w.post = u.Changes.Migrations.Post
 	}
-	read, unread, said := x.config.wayNotes(ctx, from, to)
-	if said != "" {
-		w.said = append(w.said, said)
+	f := x.config.wayNotes(ctx, from, to)
+	if f.said != "" {
+		w.said = append(w.said, f.said)
 	}
-	w.judge(from, read, unread)
+	w.published, w.since = f.published, f.since
+	w.judge(from, f.read, f.unread)
 	return w
 }
 
