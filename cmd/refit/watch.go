@@ -77,10 +77,13 @@ func (s streams) watchOnce(ctx context.Context, stop <-chan struct{}, w *watcher
 	if err := s.printSight(sight, asJSON); err != nil {
 		return err
 	}
+	if !fleet.ran {
+		return failedSources(sight)
+	}
 	if fleet.ended != nil {
 		return exitWith(exitCode(fleet.ended), silent{})
 	}
-	return failedSources(sight)
+	return nil
 }
 
 // failedSources is the error of a look in which not every source answered.

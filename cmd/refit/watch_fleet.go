@@ -23,7 +23,9 @@ type watchedFleet struct {
 	s    streams
 	// lasting are told of its runs too.
 	lasting []teller
-	// ended is the error of the run that ended last; nil while none did, or it was done.
+	// ran tells that a run was begun or gone on with; ended is the error of the last one,
+	// nil if it was done.
+	ran   bool
 	ended error
 }
 
@@ -158,7 +160,7 @@ func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watche
 
 // outcome is how a run ended, by its exit code and its journal.
 func (f *watchedFleet) outcome(ctx context.Context, x *session, run string, err error) watcher.Outcome {
-	f.ended = err
+	f.ran, f.ended = true, err
 	text := ""
 	if err != nil {
 		text = strings.SplitN(err.Error(), "\n", 2)[0]
