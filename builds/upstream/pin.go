@@ -87,13 +87,10 @@ func identity(t git.Tag) github.Identity {
 
 // Unpin forgets what a tag stood for, so that the next look pins it anew: a person has
 // found out why it moved. It tells whether there was anything to forget.
-func (f *Follower) Unpin(tag string) bool {
-	if _, ok := f.m.Pins[tag]; !ok {
-		return false
-	}
-	delete(f.m.Pins, tag)
-	f.changed = true
-	return true
+func (m Memory) Unpin(tag string) bool {
+	_, pinned := m.Pins[tag]
+	delete(m.Pins, tag)
+	return pinned
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -21,6 +21,8 @@ import (
 type watchedFleet struct {
 	path string
 	s    streams
+	// dial reaches its hosts; nil for the network.
+	dial dialer
 	// lasting are told of its runs too.
 	lasting []teller
 	// ran tells that a run was begun or gone on with; ended is the error of the last one,
@@ -31,7 +33,7 @@ type watchedFleet struct {
 
 // session opens one; hang it up.
 func (f *watchedFleet) session(run, command string) (*session, error) {
-	x, err := open(f.path, run, command, func(string, ...any) {})
+	x, err := openOver(f.path, run, command, func(string, ...any) {}, f.dial)
 	if err == nil {
 		x.lasting = f.lasting
 	}

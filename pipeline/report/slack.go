@@ -169,11 +169,11 @@ func forgetOld(dir string) {
 	}
 	for _, f := range files {
 		info, err := f.Info()
-		if err == nil && f.Type().IsRegular() && time.Since(info.ModTime()) > slackKeep && runFile.MatchString(f.Name()) {
-			err = os.Remove(filepath.Join(dir, f.Name()))
-		}
-		if err != nil {
+		if err != nil || !f.Type().IsRegular() || time.Since(info.ModTime()) <= slackKeep || !runFile.MatchString(f.Name()) {
 			continue
+		}
+		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			return // the others would meet the same
 		}
 	}
 }

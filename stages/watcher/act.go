@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"vmst.io/refit/builds/policy"
@@ -158,7 +159,11 @@ func (w *Watcher) begin(ctx, idle context.Context, stop <-chan struct{}, s *Sigh
 	approved := c.approved != nil && c.approved.Hash == p.Hash
 	if !approved && (c.approved != nil || len(p.Doubts) > 0) {
 		c.approved = nil
-		c.Doubts = append(c.Doubts, p.Doubts...)
+		for _, d := range p.Doubts {
+			if !slices.Contains(c.Doubts, d) {
+				c.Doubts = append(c.Doubts, d)
+			}
+		}
 		w.decide(s.At, c)
 		if c.Decision.Do == policy.Question {
 			w.question(idle, c, s)

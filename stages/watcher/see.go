@@ -72,6 +72,7 @@ type Candidate struct {
 	Failed string `json:"failed,omitempty"`
 
 	running  builds.Version
+	pin      upstream.Pin
 	approved *Approval
 }
 
@@ -202,7 +203,7 @@ func (w *Watcher) candidate(ctx context.Context, s *Sight, c upstream.Candidate,
 	case err != nil:
 		s.polled("upstream's source", err)
 		out.Stops = append(out.Stops, fmt.Sprintf("what it changes could not be read: %v", err))
-	case u.To.Tag.Commit != out.Commit || u.To.Tag.Tree != out.Tree:
+	case !out.pin.Fits(u.To.Tag):
 		out.stop(s, "commit/"+out.Version.String()+"/"+u.To.Tag.Commit,
 			fmt.Sprintf("%s was pinned as commit %.12s, and its source is that of commit %.12s", out.Version, out.Commit, u.To.Tag.Commit))
 	default:
@@ -220,7 +221,7 @@ func (c *Candidate) stop(s *Sight, key, text string) {
 // identify pins what the tag stands for.
 func (w *Watcher) identify(ctx context.Context, s *Sight, c *Candidate, tag string) {
 	pin, err := w.o.Upstream.Pin(ctx, tag)
-	c.Commit, c.Tree = pin.Commit, pin.Tree
+	c.pin, c.Commit, c.Tree = pin, pin.Commit, pin.Tree
 	switch {
 	case errors.Is(err, upstream.ErrMoved), errors.Is(err, upstream.ErrDisagree):
 		c.stop(s, "identity/"+tag+"/"+err.Error(), err.Error()+"; it is not built. Find out why before anything else")

@@ -148,7 +148,7 @@ func LoadMemory(ctx context.Context, store Store, owner, name string) (upstream.
 		err = json.Unmarshal(b, &m)
 	}
 	if err != nil {
-		return m, fmt.Errorf("cannot read what is remembered of %s/%s: %w\nmove that file away to begin anew: then its tags are pinned to what they are now", owner, name, err)
+		return m, fmt.Errorf("cannot read what is remembered of %s/%s: %w\nmove that file away to begin anew: then its tags are pinned to what they are then", owner, name, err)
 	}
 	return m, nil
 }
@@ -190,10 +190,9 @@ func Unpin(ctx context.Context, store Store, owner, name, tag string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := m.Pins[tag]; !ok {
+	if !m.Unpin(tag) {
 		return fmt.Errorf("%s of %s/%s is not pinned", tag, owner, name)
 	}
-	delete(m.Pins, tag)
 	w := Watcher{o: Options{Store: store}, state: s}
 	w.state.Seq++
 	if err := w.keep(ctx, stateID, w.state); err != nil {

@@ -659,3 +659,43 @@ func TestASourceThatCannotBeReadIsNotGuessed(t *testing.T) {
 }
 
 var _ Upstream = (*upstream.Follower)(nil)
+
+func TestAPersonUnpinsATagAndTheWatcherAtWorkNotices(t *testing.T) {
+	play(t, func(w *world) {
+		w.publish("v4.6.5")
+		w.look()
+		w.tag("v4.6.5", "meant so")
+		w.want(w.decided(w.look(), "v4.6.5"), policy.Refuse, "the tag is not what it was")
+		one := w.watcher()
+		if err := Unpin(w.Context(), w.disk, "mastodon", "mastodon", "v4.6.6"); err == nil {
+			w.Error("a tag that is not pinned was unpinned")
+		}
+		if err := Unpin(w.Context(), w.disk, "Mastodon", "mastodon", "v4.6.5"); err != nil {
+			w.Fatal(err)
+		}
+		w.publish("v4.6.6")
+		if _, err := one.Once(w.Context(), nil); err == nil {
+			w.Error("the watcher at work goes on with what it remembers itself")
+		}
+		w.Delete(followed, 5)
+		w.want(w.decided(w.look(), "v4.6.5"), policy.Wait, "")
+	})
+}
+
+func TestAMemoryThatCannotBeReadIsNotGuessed(t *testing.T) {
+	play(t, func(w *world) {
+		w.look()
+		for id, remedy := range map[string]string{stateID: "may begin again", "follow-mastodon-mastodon": "pinned to what they are then"} {
+			was := w.disk[id]
+			w.disk[id] = saved{was.seq, []byte(`{"open":`)}
+			_, err := New(w.Context(), w.o)
+			if id != stateID {
+				_, err = LoadMemory(w.Context(), w.disk, "mastodon", "mastodon")
+			}
+			if err == nil || !strings.Contains(err.Error(), remedy) || !strings.Contains(err.Error(), "move that file away") {
+				w.Errorf("%s: %v", id, err)
+			}
+			w.disk[id] = was
+		}
+	})
+}
