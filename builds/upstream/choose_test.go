@@ -71,11 +71,11 @@ func TestAPreReleaseByItsPublishersMarkIsOne(t *testing.T) {
 }
 
 func TestACandidateStandsOverWhatTheFleetLacks(t *testing.T) {
-	c := Choose(listed(t, "v4.6.5", "v4.6.4", "v4.6.2", "v4.6.3"), v(t, "v4.6.2"), Line{})
+	c := Choose(listed(t, "v4.6.2", "v4.6.4", "v4.6.3", "v4.6.5"), v(t, "v4.6.2"), Line{})
 	if len(c) != 1 || c[0].Tag != "v4.6.5" || len(c[0].Over) != 2 || c[0].Over[0].Tag != "v4.6.4" || c[0].Over[1].Tag != "v4.6.3" {
 		t.Fatalf("%+v", c)
 	}
-	if want := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC); !c[0].Since.Equal(want) {
+	if want := time.Date(2026, 8, 2, 12, 0, 0, 0, time.UTC); !c[0].Since.Equal(want) { // v4.6.4 came before v4.6.3
 		t.Errorf("behind since %s", c[0].Since)
 	}
 }

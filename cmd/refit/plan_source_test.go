@@ -253,3 +253,34 @@ func TestAPlanOfTheSourceThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatNotesLeaveToAnAdminStandsAgainstAPlanUntilItIsAcknowledged(t *testing.T) {
+	dir := someReleases(t)
+	notes := t.TempDir()
+	body := func(tag, from, said string) string {
+		return "## Upgrade notes\n\nTo get the code for " + tag + ", use `git fetch && git checkout " + tag + "`.\n\n" + said +
+			"\n### Update steps\n\nThe following instructions are for updating from " + from + ".\n\n1. Restart all Mastodon processes.\n"
+	}
+	write(t, filepath.Join(notes, "v4.6.0.md"), body("v4.6.0", "4.5.14", "### Dependencies\n\n- Ruby: 3.3 or newer\n\n### StatsD\n\nStatsD has been dropped: remove `STATSD_ADDR`, see GHSA-2345-cfgh-jmpq.\n"))
+	args := []string{"--from", "v4.5.14", "--to", "v4.6.0", "--upstream", dir, "--notes", notes}
+	p := planOf(t, exitRefused, args...)
+	if text(t, p["acknowledgements"]) != `["statsd"]` || !strings.Contains(text(t, p["blockers"]), "--ack statsd") {
+		t.Errorf("%v, %v", p["acknowledgements"], p["blockers"])
+	}
+	if text(t, p["advisories"]) != `["GHSA-2345-cfgh-jmpq"]` || text(t, p["security"]) != "true" || !strings.Contains(text(t, p["differences"]), "the source has another Ruby, of which the notes say nothing") {
+		t.Errorf("%v, %v, %v", p["advisories"], p["security"], p["differences"])
+	}
+	p = planOf(t, exitDone, append(args, "--ack", "statsd")...)
+	if text(t, p["blockers"]) != "[]" || text(t, p["acknowledgements"]) != `["statsd"]` {
+		t.Errorf("acknowledged: %v", p["blockers"])
+	}
+	planOf(t, exitRefused, append(args, "--ack", "statsd", "--ack", "statds")...)
+	// A folder without the release's notes is no folder in which they ask for nothing.
+	p = planOf(t, exitRefused, "--from", "v4.5.14", "--to", "v4.5.15", "--upstream", dir, "--notes", notes)
+	if !strings.Contains(text(t, p["blockers"]), "--ack notes-unread") {
+		t.Errorf("%v", p["blockers"])
+	}
+	if code, _, errs := command(t.Context(), "plan", "--from", "v4.5.14", "--to", "v4.6.0", "--upstream", dir, "--notes", filepath.Join(notes, "none")); code != exitUsage || !strings.Contains(errs, "folder of notes") {
+		t.Errorf("code %d: %s", code, errs)
+	}
+}

@@ -75,9 +75,6 @@ const planFor = 30 * time.Minute
 // act does what is due: it plans, asks and begins. At most one run begins at a look; it
 // tells whether one did.
 func (w *Watcher) act(ctx, idle context.Context, stop <-chan struct{}, s *Sight) (ran bool, err error) {
-	if w.state.Run != nil {
-		return false, nil // how the run of before stands is not known
-	}
 	for i := range s.Candidates {
 		c := &s.Candidates[i]
 		if c.Decision.Do == policy.Question {

@@ -699,3 +699,43 @@ func TestAMemoryThatCannotBeReadIsNotGuessed(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingBeginsWhileARunStandsHalfWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		trouble func(*world)
+		end     func(*world)
+		why     string
+		resumed int
+	}{
+		"and nobody knows how": {
+			func(w *world) { w.unknown = errors.New("uhura: no route to host") }, func(w *world) { w.unknown = nil }, "uhura: no route to host", 1,
+		},
+		"and cannot be resumed": {
+			func(w *world) { w.stuck = &Outcome{Untouched: true, Text: "kirk is not in refit.yml any more"} }, func(w *world) { w.stuck = nil }, "kirk is not in refit.yml", 3,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(w *world) {
+				w.publish("v4.6.5")
+				w.outcome = func(p Plan, _ <-chan struct{}) Outcome {
+					w.standing[p.Run] = Standing{HalfWay: true}
+					return Outcome{Later: true, Text: "stopped"}
+				}
+				w.after(7 * time.Hour)
+				w.outcome = nil
+				test.trouble(w)
+				w.publish("v4.6.6", saying("v4.6.6", security))
+				for range 2 {
+					w.want(w.decided(w.after(time.Hour), "v4.6.6"), policy.Refuse, test.why)
+				}
+				w.ran("v4.6.5")
+				test.end(w)
+				w.after(time.Minute)
+				if len(w.resumed) != test.resumed {
+					w.Errorf("resumed %v", w.resumed)
+				}
+				w.ran("v4.6.5", "v4.6.6")
+			})
+		})
+	}
+}

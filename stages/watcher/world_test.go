@@ -3,6 +3,7 @@ package watcher
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -46,6 +47,8 @@ type world struct {
 	approved map[string]*Approval
 	outcome  func(p Plan, stop <-chan struct{}) Outcome
 	standing map[string]Standing
+	unknown  error    // why nobody knows how a run stands
+	stuck    *Outcome // how a resume ends, if not well
 	begun    []string // releases
 	resumed  []string // runs
 	plans    int
@@ -242,13 +245,16 @@ func (w *world) Begin(_ context.Context, stop <-chan struct{}, p Plan) Outcome {
 func (w *world) Stands(_ context.Context, run string) (Standing, error) {
 	at, ok := w.standing[run]
 	if !ok {
-		return Standing{Outcome: Outcome{Untouched: true, Text: "it never began"}}, w.away
+		at = Standing{Outcome: Outcome{Untouched: true, Text: "it never began"}}
 	}
-	return at, w.away
+	return at, errors.Join(w.away, w.unknown)
 }
 
 func (w *world) Resume(_ context.Context, _ <-chan struct{}, run string) Outcome {
 	w.resumed = append(w.resumed, run)
+	if w.stuck != nil {
+		return *w.stuck
+	}
 	w.running = "v4.6.5"
 	return Outcome{Done: true, Text: "done"}
 }
