@@ -11,6 +11,7 @@ import (
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/policy"
 	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/github/githubtest"
 )
 
@@ -735,6 +736,26 @@ func TestNothingBeginsWhileARunStandsHalfWay(t *testing.T) {
 					w.Errorf("resumed %v", w.resumed)
 				}
 				w.ran("v4.6.5", "v4.6.6")
+			})
+		})
+	}
+}
+
+func TestASourceThatIsNotWhatWasPinnedIsRefusedAndAlarmed(t *testing.T) {
+	for name, other := range map[string]func(*git.Tag){
+		"another commit": func(t *git.Tag) { t.Commit = githubtest.Hash("another") },
+		"another tree":   func(t *git.Tag) { t.Tree = githubtest.Hash("another") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(w *world) {
+				w.publish("v4.6.5", saying("v4.6.5", security))
+				w.source = other
+				w.want(w.decided(w.look(), "v4.6.5"), policy.Refuse, "v4.6.5 was pinned as commit")
+				w.look()
+				w.ran()
+				if len(w.notices) != 1 {
+					w.Errorf("alarms %v", w.notices)
+				}
 			})
 		})
 	}

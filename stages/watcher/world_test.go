@@ -42,6 +42,7 @@ type world struct {
 	plan     func(*Plan)           // what a survey finds
 	changes  func(*builds.Changes) // what releases change
 	deaf     error                 // why the source cannot be read
+	source   func(*git.Tag)        // what the source that was read is, if not the tag's
 	updates  []upstream.Update
 	feedErr  error
 	approved map[string]*Approval
@@ -265,6 +266,9 @@ func (w *world) Understand(_ context.Context, from, to builds.Version) (builds.U
 	u := builds.Understanding{From: builds.Release{Version: from}, To: builds.Release{Version: to, Tag: w.tags[to.String()]}, MigrationFree: true, Reversible: true, Order: "sidekiq"}
 	if w.changes != nil {
 		w.changes(&u.Changes)
+	}
+	if w.source != nil {
+		w.source(&u.To.Tag)
 	}
 	return u, w.deaf
 }
