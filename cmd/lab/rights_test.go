@@ -185,7 +185,7 @@ var leaves = []struct{ path, owner, mode string }{
 	{`/run/refit(/holders)?`, "root:root", "755"},
 	{`/run/refit/holders/[0-9]+-[0-9]+\.json`, "root:root", "600"},
 	{`/var/lib/refit/nginx-loaded`, "root:root", "644"},
-	{`/var/lib/refit/keeper(/journal)?`, "root:root", "700"},
+	{`/var/lib/refit/keeper(/journal|/approvals)?`, "root:root", "700"},
 	{`/var/lib/refit/keeper/.*`, "root:root", "600"},
 	{`/var/lib/refit/fleet.json`, "root:root", "644"},
 	{`/var/lib/refit/jobs`, "root:root", "755"},
