@@ -139,6 +139,17 @@ func TestAWitnessThatNamesMoreThanGitHubIsAnAlarmAndOneThatLagsIsNot(t *testing.
 	})
 }
 
+func TestAReleaseThatComesOutBetweenTheTwoQuestionsIsNoAlarm(t *testing.T) {
+	play(t, func(w *world) {
+		w.look()
+		w.updates = []upstream.Update{{Version: version("v4.6.5")}}
+		w.Then("/releases?", func() { w.publish("v4.6.5") })
+		if s := w.look(); len(s.Warnings) > 0 || len(w.notices) > 0 {
+			w.Errorf("%v, %v", s.Warnings, w.notices)
+		}
+	})
+}
+
 func TestAMovedTagIsRefusedAndAlarmedOnce(t *testing.T) {
 	play(t, func(w *world) {
 		w.publish("v4.6.5")
@@ -321,7 +332,13 @@ func TestASourceThatFailsForAnHourIsToldOnceAndSoIsItsReturn(t *testing.T) {
 	play(t, func(w *world) {
 		w.look()
 		w.feedErr = upstream.ErrFeed
-		for range 30 {
+		for range 12 {
+			w.after(5 * time.Minute)
+		}
+		if len(w.notices) > 0 {
+			w.Errorf("told within the hour: %q", w.notices)
+		}
+		for range 18 {
 			w.after(5 * time.Minute)
 		}
 		w.feedErr = nil
