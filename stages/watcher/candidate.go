@@ -1,0 +1,174 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/notes"
+	"vmst.io/refit/builds/policy"
+	"vmst.io/refit/builds/upstream"
+	"vmst.io/refit/hosts/github"
+)
+
+// Candidate is a release that the fleet could run next.
+type Candidate struct {
+	Version builds.Version `json:"version"`
+	Kind    policy.Kind    `json:"kind"`
+	// URL is its page.
+	URL       string    `json:"url"`
+	Published time.Time `json:"published"`
+	// Since is when the oldest release of its series that the fleet lacks was published.
+	Since time.Time `json:"since"`
+	// Commit and Tree are what its tag was pinned to; empty where that is not known.
+	Commit string `json:"commit,omitempty"`
+	Tree   string `json:"tree,omitempty"`
+	// Security: it, or one that it stands above, mends holes; Urgent: upstream says so.
+	Security bool `json:"security"`
+	Urgent   bool `json:"urgent"`
+	// Advisory are the ids that the notes on the way name.
+	Advisory []string `json:"advisories"`
+	// Ack are the names of what the notes leave to an admin.
+	Ack []string `json:"acknowledgements"`
+	// Doubts and Stops are the policy's: why not by itself, and why not at all.
+	Doubts []string `json:"doubts"`
+	Stops  []string `json:"stops"`
+	// Brings is what it brings, in three lines at most.
+	Brings   []string        `json:"brings"`
+	Decision policy.Decision `json:"decision"`
+	// Plan is the hash of the plan that waits for an approval; empty for none.
+	Plan string `json:"plan,omitempty"`
+	// Failed is how a run to it ended that this watcher began; empty for none.
+	Failed string `json:"failed,omitempty"`
+
+	running  builds.Version
+	pin      upstream.Pin
+	approved *Approval
+}
+
+// candidate gathers what is known of a release.
+func (w *Watcher) candidate(ctx context.Context, s *Sight, c upstream.Candidate, known []builds.Version) Candidate {
+	out := Candidate{
+		running: s.Running, Version: c.Version, URL: c.URL, Published: c.Release.Published, Since: c.Since,
+		Advisory: []string{}, Ack: []string{}, Stops: []string{}, Brings: []string{}, Doubts: append([]string{}, w.o.Doubts...),
+	}
+	w.identify(ctx, s, &out, c.Tag)
+	if v := builds.Path(s.Running, c.Version, builds.PathOptions{Known: known, Now: s.At}); v.Refused != "" {
+		out.Stops = append(out.Stops, v.Refused)
+	}
+	w.readNotes(&out, s.Running, c)
+	if len(out.Stops) > 0 {
+		return out // the source of what is not what it was is not read
+	}
+	u, err := w.o.Source.Understand(ctx, s.Running, c.Version)
+	switch {
+	case err != nil:
+		s.polled("upstream's source", err)
+		out.Stops = append(out.Stops, fmt.Sprintf("what it changes could not be read: %v", err))
+	case !out.pin.Fits(u.To.Tag):
+		out.stop(s, "commit/"+out.Version.String()+"/"+u.To.Tag.Commit,
+			fmt.Sprintf("%s was pinned as commit %.12s, and its source is that of commit %.12s", out.Version, out.Commit, u.To.Tag.Commit))
+	default:
+		out.understood(u)
+	}
+	return out
+}
+
+// stop stops a release aloud.
+func (c *Candidate) stop(s *Sight, key, text string) {
+	c.Stops = append(c.Stops, text)
+	s.alarms = append(s.alarms, alarm{key, "🛑 " + text})
+}
+
+// identify pins what the tag stands for.
+func (w *Watcher) identify(ctx context.Context, s *Sight, c *Candidate, tag string) {
+	pin, err := w.o.Upstream.Pin(ctx, tag)
+	c.pin, c.Commit, c.Tree = pin, pin.Commit, pin.Tree
+	switch {
+	case errors.Is(err, upstream.ErrMoved), errors.Is(err, upstream.ErrDisagree):
+		c.stop(s, "identity/"+tag+"/"+err.Error(), err.Error()+"; it is not built. Find out why before anything else")
+	case err != nil:
+		if _, of := errors.AsType[*github.Error](err); !of {
+			s.polled("upstream's repository", err)
+		}
+		c.Stops = append(c.Stops, fmt.Sprintf("what its tag stands for could not be found out: %v", err))
+	}
+}
+
+// readNotes reads the notes of all releases on the way, the oldest first.
+func (w *Watcher) readNotes(c *Candidate, running builds.Version, from upstream.Candidate) {
+	way := append([]upstream.Published{}, from.Over...)
+	slices.Reverse(way)
+	var read []notes.Notes
+	for _, p := range append(way, from.Published) {
+		n, err := notes.Parse([]byte(p.Body))
+		if err != nil {
+			c.Doubts = append(c.Doubts, fmt.Sprintf("the notes of %s cannot be read: %v", p.Tag, err))
+			continue
+		}
+		read = append(read, n)
+		for _, a := range n.Advisories {
+			if !slices.Contains(c.Advisory, a.ID) {
+				c.Advisory = append(c.Advisory, a.ID)
+			}
+		}
+		for _, line := range n.Warnings {
+			c.Doubts = append(c.Doubts, fmt.Sprintf("the notes of %s warn: %s", p.Tag, cut(line, 200)))
+		}
+	}
+	c.Security = len(c.Advisory) > 0
+	for _, it := range notes.Way(running, read...) {
+		if it.By == notes.Admin {
+			c.Ack = append(c.Ack, it.Name)
+			c.Doubts = append(c.Doubts, fmt.Sprintf("%s: %s", it.Name, it.Why))
+		}
+	}
+}
+
+// understood adds what the sources say.
+func (c *Candidate) understood(u builds.Understanding) {
+	m := u.Changes.Migrations
+	for _, name := range m.Post {
+		c.Doubts = append(c.Doubts, "post-migration "+name+": there is no way back after it")
+	}
+	for _, r := range m.Risky {
+		c.Doubts = append(c.Doubts, "migration "+r.Name+": "+strings.Join(r.Reasons, ", "))
+	}
+	c.Brings = brings(u)
+}
+
+// cut shortens a text to so many characters.
+func cut(s string, limit int) string {
+	r := []rune(s)
+	if len(r) <= limit {
+		return s
+	}
+	return string(r[:limit-1]) + "…"
+}
+
+// tried stops what began by itself once and failed, and all while a run stands half way.
+func (w *Watcher) tried(c *Candidate) {
+	if r := w.state.Run; r != nil {
+		c.Stops = append(c.Stops, fmt.Sprintf("run %s to %s was left half way, and cannot be gone on with: %s", r.ID, r.Version, r.Trouble))
+	}
+	if f, failed := w.state.Failed[c.Version.String()]; failed {
+		c.Failed = f.Text
+		c.Stops = append(c.Stops, fmt.Sprintf("run %s to it failed: %s. It does not begin by itself again; `refit upgrade --to %s` does it", f.Run, f.Text, c.Version))
+	}
+}
+
+// decide asks the policy, by what is known of the candidate so far.
+func (w *Watcher) decide(now time.Time, c *Candidate) {
+	s := policy.Situation{
+		Now: now, Running: c.running, Release: c.Version, Published: c.Published, Since: c.Since, Security: c.Security,
+		Doubts: c.Doubts, Stops: c.Stops,
+	}
+	if c.approved != nil {
+		s.Approved, s.AtOnce = true, c.approved.AtOnce
+	}
+	c.Decision = w.o.Policy.Decide(s)
+}
