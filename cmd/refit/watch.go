@@ -41,7 +41,7 @@ func watchCommand(s streams) *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer t.close()
+			defer func() { t.close(lastWords(stop, c.Bool("once"))) }()
 			fleet := &watchedFleet{path: path, s: s, lasting: t.lasting()}
 			w, err := newWatcher(ctx, conf, fleet, t, s.progress())
 			if err != nil {
@@ -62,6 +62,20 @@ func watchCommand(s streams) *cli.Command {
 			return nil
 		},
 	}
+}
+
+// lastWords is how long what is left to tell may take: who was told to stop ends within a
+// second, and the next process tells the rest; after one look there may be none for long.
+func lastWords(stop <-chan struct{}, once bool) time.Duration {
+	select {
+	case <-stop:
+		return watchLast
+	default:
+	}
+	if once {
+		return tellLimit
+	}
+	return watchLast
 }
 
 // watchOnce looks once. Its exit code is that of the run that began, if one did; else

@@ -47,7 +47,7 @@ func (s streams) watchTellers(c config) (*watchTellers, error) {
 			t.kuma, err = report.NewKuma(o)
 		}
 		if err != nil {
-			t.close()
+			t.close(watchLast)
 			return nil, exitWith(exitUsage, err)
 		}
 		say(known)
@@ -55,7 +55,7 @@ func (s streams) watchTellers(c config) (*watchTellers, error) {
 	var err error
 	t.metrics, err = report.NewMetrics(report.MetricsOptions{Fleet: c.Fleet, Version: version, Textfile: watchTextfile(c.Metrics.Textfile), Watcher: true})
 	if err != nil {
-		t.close()
+		t.close(watchLast)
 		return nil, exitWith(exitUsage, err)
 	}
 	return t, nil
@@ -144,9 +144,8 @@ func (t *watchTellers) words() string {
 // Behind implements watcher.Teller.
 func (t *watchTellers) Behind(project string, since time.Time) { t.metrics.Behind(project, since) }
 
-// close tells what is left, all at once: an idle watcher that is told to stop ends within
-// a second, and what is not told then is told by the next.
-func (t *watchTellers) close() {
+// close tells what is left, all at once, and says what could not be told.
+func (t *watchTellers) close(limit time.Duration) {
 	var closers []func(time.Duration) []string
 	if t.slack != nil {
 		closers = append(closers, t.slack.Close)
@@ -159,7 +158,7 @@ func (t *watchTellers) close() {
 	}
 	said := make(chan []string, len(closers))
 	for _, c := range closers {
-		go func() { said <- c(watchLast) }()
+		go func() { said <- c(limit) }()
 	}
 	for range closers {
 		for _, line := range <-said {
@@ -168,5 +167,5 @@ func (t *watchTellers) close() {
 	}
 }
 
-// watchLast is how long what is left to tell may take when a watcher ends.
+// watchLast is how long what is left to tell may take when a watcher is told to stop.
 const watchLast = 700 * time.Millisecond

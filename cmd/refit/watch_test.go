@@ -257,3 +257,14 @@ func TestAnApprovalNamesThePlan(t *testing.T) {
 		t.Errorf("code %d: %s", code, errs)
 	}
 }
+
+func TestAWatcherThatIsToldToStopWaitsForNobodyLong(t *testing.T) {
+	stop := make(chan struct{})
+	if lastWords(stop, true) != tellLimit || lastWords(stop, false) != watchLast {
+		t.Errorf("after a look %s, otherwise %s", lastWords(stop, true), lastWords(stop, false))
+	}
+	close(stop)
+	if got := lastWords(stop, true); got != watchLast || got >= time.Second {
+		t.Errorf("told to stop: %s", got)
+	}
+}

@@ -84,7 +84,9 @@ func (w *Watcher) act(ctx, idle context.Context, stop <-chan struct{}, s *Sight)
 			return false, nil
 		}
 		if c.Decision.Do == policy.Begin {
-			return w.begin(ctx, idle, stop, s, c)
+			if ran, err := w.begin(ctx, idle, stop, s, c); ran || err != nil {
+				return ran, err
+			}
 		}
 		if at := c.Decision.At; c.Decision.Do == policy.Wait && (s.Next.IsZero() || at.Before(s.Next)) {
 			s.Next = at

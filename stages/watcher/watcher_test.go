@@ -286,3 +286,21 @@ func TestAPathThatIsClosedIsNotBegun(t *testing.T) {
 }
 
 var _ Upstream = (*upstream.Follower)(nil)
+
+func TestOneThatIsRefusedDoesNotKeepAnotherFromBeingAskedFor(t *testing.T) {
+	play(t, func(w *world) {
+		w.publish("v4.6.5")
+		w.publish("v4.7.0")
+		w.plan = func(p *Plan) {
+			if p.Upgrade == "v4.6.5" {
+				p.Refused = []string{"kirk: 1 GiB of disk are free"}
+			}
+		}
+		s := w.after(7 * time.Hour)
+		w.want(w.decided(s, "v4.6.5"), policy.Refuse, "kirk: 1 GiB")
+		if c := w.decided(s, "v4.7.0"); c.Decision.Do != policy.Question || c.Plan != "hash-of-v4.7.0" {
+			w.Errorf("%+v", c)
+		}
+		w.ran()
+	})
+}
