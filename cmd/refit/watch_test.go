@@ -169,7 +169,9 @@ func TestALookAtAFleetThatDoesNotAnswerEndsWithAFailure(t *testing.T) {
 	}
 }
 
-func TestASigtermEndsAnIdleWatcherWithinASecondAndItServesItsMetricsUntilThen(t *testing.T) {
+// That it takes no longer than a second is held by a clock that no busy machine slows
+// down: in stages/watcher, and by watchLast for what is left to tell.
+func TestASigtermEndsAnIdleWatcherAndItServesItsMetricsUntilThen(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +204,7 @@ func TestASigtermEndsAnIdleWatcherWithinASecondAndItServesItsMetricsUntilThen(t 
 	if got := <-ended; !strings.HasPrefix(got, "0") {
 		t.Error(got)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }
