@@ -18,8 +18,9 @@ import (
 
 // The tests of this package whose names begin with TestLab run refit against a
 // fleet of real hosts. They share one lab and run in the order of their files'
-// names: basic_test.go first, unnoticed_test.go last. What stands between begins
-// with a call of on and leaves the fleet whole, on the same release and schema.
+// names: basic_test.go first; unnoticed_test.go and watch_test.go, which go on to later
+// releases, last. What stands between begins with a call of on and leaves the fleet
+// whole, on the same release and schema.
 
 // fleet is the lab that all tests share.
 type fleet struct {

@@ -66,6 +66,10 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
+// Listen opens a TCP listener inside the lab's network, where refit and the hosts find
+// it; 127.0.0.1 there is refit's own.
+func (l *Lab) Listen(address string) (net.Listener, error) { return listen(address) }
+
 // DialContext connects from inside the lab's network. Host names of the lab and
 // its domain (which is the balancer) are known; other names are refused, since the
 // lab has no name server.
