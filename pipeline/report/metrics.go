@@ -22,15 +22,21 @@ type MetricsOptions struct {
 	// .prom. Empty for none.
 	Textfile string
 	// Watcher adds the metrics of releases and looks, which a process that only runs
-	// upgrades knows nothing of.
+	// upgrades knows nothing of. Its textfile holds those alone: each run writes its own
+	// beside it, and node_exporter drops a metric that stands in two files.
 	Watcher bool
 	// Now; nil for time.Now.
 	Now func() time.Time
 }
 
-// textfileEvery is how often the textfile is written at most while a run goes on:
-// node_exporter is asked every fifteen seconds or more seldom.
-const textfileEvery = 5 * time.Second
+const (
+	// textfileEvery is how often the textfile is written at most while a run goes on:
+	// node_exporter is asked every fifteen seconds or more seldom.
+	textfileEvery = 5 * time.Second
+	// textfileBeat is how often it is written where nothing changes: its age tells whether
+	// the process lives.
+	textfileBeat = time.Minute
+)
 
 // runStates are the values of the label state: what a run does, and every way for it
 // to end.
@@ -43,7 +49,8 @@ var runStates = []string{
 // the engine's events; docs/metrics.md names each metric.
 type Metrics struct {
 	o        MetricsOptions
-	registry *prometheus.Registry
+	runs     *prometheus.Registry
+	releases *prometheus.Registry // the watcher's
 
 	state    *prometheus.GaugeVec
 	info     *prometheus.GaugeVec
@@ -67,14 +74,14 @@ type Metrics struct {
 	err     error
 }
 
-// NewMetrics registers the metrics, in a registry of their own, and begins to write
+// NewMetrics registers the metrics, in registries of their own, and begins to write
 // the textfile until Close.
 func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	m := &Metrics{
-		o: o, registry: prometheus.NewRegistry(), behind: map[string]time.Time{},
+		o: o, runs: prometheus.NewRegistry(), releases: prometheus.NewRegistry(), behind: map[string]time.Time{},
 		changed: make(chan struct{}, 1), over: make(chan struct{}), written: make(chan struct{}),
 	}
 	if err := m.register(); err != nil {
@@ -108,16 +115,20 @@ func (m *Metrics) register() error {
 		Name: "refit_gate_failed_requests_total", Help: "Requests of users that were answered with a 5xx while a gate of this process watched.", ConstLabels: fleet,
 	})
 	m.failures = counters("refit_step_failures_total", "Steps that failed in this process.", "step")
-	list := []prometheus.Collector{build, m.state, m.info, m.started, m.ended, m.step, m.steps, m.duration, m.failed, m.failures}
-	if m.o.Watcher {
-		m.polls = gauges("refit_last_poll_timestamp_seconds", "When a source of releases last answered, in seconds since 1970.", "source")
-		m.errors = counters("refit_poll_failures_total", "Looks at a source of releases that failed.", "source")
-		list = append(list, m.polls, m.errors, behindCollector{m, prometheus.NewDesc(
-			"refit_behind_seconds", "For how long a newer release of what is followed has been out and does not run here; 0 if none has.", []string{"project"}, fleet,
-		)})
+	err := registerAll(m.runs, build, m.state, m.info, m.started, m.ended, m.step, m.steps, m.duration, m.failed, m.failures)
+	if err != nil || !m.o.Watcher {
+		return err
 	}
+	m.polls = gauges("refit_last_poll_timestamp_seconds", "When a source of releases last answered, in seconds since 1970.", "source")
+	m.errors = counters("refit_poll_failures_total", "Looks at a source of releases that failed.", "source")
+	return registerAll(m.releases, m.polls, m.errors, behindCollector{m, prometheus.NewDesc(
+		"refit_behind_seconds", "For how long a newer release of what is followed has been out and does not run here; 0 if none has.", []string{"project"}, fleet,
+	)})
+}
+
+func registerAll(r *prometheus.Registry, list ...prometheus.Collector) error {
 	for _, c := range list {
-		if err := m.registry.Register(c); err != nil {
+		if err := r.Register(c); err != nil {
 			return err
 		}
 	}
@@ -148,7 +159,7 @@ func (b behindCollector) Collect(ch chan<- prometheus.Metric) {
 
 // Handler serves /metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	return promhttp.HandlerFor(prometheus.Gatherers{m.runs, m.releases}, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
 // Behind says since when a release of a project that is followed has been out and
@@ -242,15 +253,21 @@ func (m *Metrics) touch() {
 	}
 }
 
-// write writes the textfile after changes, not too often, and once more at the end.
+// write writes the textfile after changes, not too often, from the first of them on at
+// every beat, and once more at the end.
 func (m *Metrics) write() {
 	defer close(m.written)
+	beat := time.NewTicker(textfileBeat)
+	defer beat.Stop()
+	var alive <-chan time.Time
 	for m.o.Textfile != "" {
 		select {
 		case <-m.over:
 			m.err = m.file()
 			return
 		case <-m.changed:
+			alive = beat.C
+		case <-alive:
 		}
 		m.err = m.file()
 		pause := time.NewTimer(textfileEvery)
@@ -263,7 +280,13 @@ func (m *Metrics) write() {
 }
 
 // file replaces the textfile as a whole: node_exporter never reads half of one.
-func (m *Metrics) file() error { return prometheus.WriteToTextfile(m.o.Textfile, m.registry) }
+func (m *Metrics) file() error {
+	what := m.runs
+	if m.o.Watcher {
+		what = m.releases
+	}
+	return prometheus.WriteToTextfile(m.o.Textfile, what)
+}
 
 // Close writes the textfile once more, waits for that at most so long, and says what
 // could not be written.

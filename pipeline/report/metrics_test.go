@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -156,6 +157,59 @@ func TestTheTextfileIsReplacedAsAWholeAndHasTheLastWord(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("%v %v", left, err)
 	}
+}
+
+// node_exporter reads all files of a folder as one, and drops what stands there twice.
+func TestTheTextfilesOfAWatcherAndOfItsRunShareNoMetric(t *testing.T) {
+	dir := t.TempDir()
+	run, watch := filepath.Join(dir, "refit.prom"), filepath.Join(dir, "refit-watch.prom")
+	m, w := metrics(t, MetricsOptions{Textfile: run}), metrics(t, MetricsOptions{Textfile: watch, Watcher: true})
+	w.Behind("Mastodon", time.Now())
+	w.Polled("github", nil)
+	failing(m, time.Now())
+	failing(w, time.Now()) // the watcher's /metrics tells of the run too
+	if said := append(m.Close(10*time.Second), w.Close(10*time.Second)...); len(said) > 0 {
+		t.Error(said)
+	}
+	name := regexp.MustCompile(`(?m)^# TYPE (\S+)`)
+	seen := map[string]string{}
+	for _, path := range []string{run, watch} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := name.FindAllStringSubmatch(string(b), -1)
+		if len(found) < 3 {
+			t.Errorf("%s holds %d metrics:\n%s", path, len(found), b)
+		}
+		for _, n := range found {
+			if other := seen[n[1]]; other != "" {
+				t.Errorf("%s stands in %s and in %s", n[1], other, path)
+			}
+			seen[n[1]] = path
+		}
+	}
+	has(t, "/metrics of the watcher", page(t, w), "refit_behind_seconds", "refit_run_state", "refit_step_duration_seconds", "refit_gate_failed_requests_total")
+}
+
+func TestTheTextfileOfARunThatIsBusyWithOneStepStaysYoung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "refit.prom")
+		m := metrics(t, MetricsOptions{Textfile: path})
+		pass(2 * textfileBeat)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("an older run's last word is gone before this one began (%v)", err)
+		}
+		failing(m, time.Now())
+		pass(time.Second)
+		for range 3 {
+			if err := os.Remove(path); err != nil {
+				t.Errorf("the file was not written again: %v", err)
+			}
+			pass(textfileBeat + textfileEvery)
+		}
+		m.Close(time.Second)
+	})
 }
 
 func TestAFolderThatIsNotThereFailsNoRun(t *testing.T) {
