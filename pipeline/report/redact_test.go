@@ -18,15 +18,22 @@ func TestWhatLooksLikeASecretIsHidden(t *testing.T) {
 		"SECRET_KEY_BASE: is missing on kirk":                   "SECRET_KEY_BASE: is missing on kirk",
 		"Slack's token: open /etc/refit/slack.token: no such":   "Slack's token: open /etc/refit/slack.token: no such",
 		"xoxb-1234567890-abcdef and xapp-1-A0-123":              "[hidden] and [hidden]",
-		"https://hooks.slack.com/services/T1/B2/hunter2 is":     "https://hooks.slack.com/services/[hidden] is",
-		"https://status.vmst.io/api/push/hunter2?status=up":     "https://status.vmst.io/api/push/[hidden]?status=up",
-		"Authorization: Bearer hunter2hunter2":                  "Authorization: Bearer [hidden]",
-		`WARN {"class":"MailerWorker","args":["a@b.c"]}`:        `WARN {"class":"MailerWorker","args":[…]`,
-		"the basic idea of a token":                             "the basic idea of a token",
+		"ghp_0123456789abcdefghij0123456789abcdef, https://github_pat_11ABCDEFG0123456789_abcdef@github.com/x": "[hidden], https://[hidden]@github.com/x",
+		"https://hooks.slack.com/services/T1/B2/hunter2 is":                                                    "https://hooks.slack.com/services/[hidden] is",
+		"https://status.vmst.io/api/push/hunter2?status=up":                                                    "https://status.vmst.io/api/push/[hidden]?status=up",
+		"Authorization: Bearer hunter2hunter2":                                                                 "Authorization: Bearer [hidden]",
+		`WARN {"class":"MailerWorker","args":["a@b.c"]}`:                                                       `WARN {"class":"MailerWorker","args":[…]`,
+		"the basic idea of a token":                                                                            "the basic idea of a token",
 	} {
 		if got := hide(text); got != want {
 			t.Errorf("%s\n got %s\nwant %s", text, got, want)
 		}
+	}
+}
+
+func TestATextCannotDriveATerminalOrTurnItselfAround(t *testing.T) {
+	if got, want := printable("a\x1b[2Jb\u202ec\u2066d\u2028e\tf\ng — 🔵"), "a�[2Jb�c�d�e\tf\ng — 🔵"; got != want {
+		t.Errorf("%q, not %q", got, want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"vmst.io/refit/pipeline"
 )
@@ -318,10 +319,11 @@ func list(b *strings.Builder, title string, lines []string) {
 
 func indent(s string) string { return strings.ReplaceAll(printable(s), "\n", "\n  ") }
 
-// printable keeps what a host sent from steering the reader's terminal.
+// printable keeps what a host sent from steering the reader's terminal, and from standing
+// there in another order than it was written.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
+		if r == '\n' || r == '\t' || !unicode.IsControl(r) && !unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
 			return r
 		}
 		return '�'
