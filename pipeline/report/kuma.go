@@ -162,7 +162,7 @@ func (k *Kuma) push(ctx context.Context, news bool) {
 	if !known || news && told {
 		return
 	}
-	u := *k.url
+	u, raw := *k.url, words
 	status := "down"
 	if up {
 		status = "up"
@@ -185,7 +185,7 @@ func (k *Kuma) push(ctx context.Context, news bool) {
 	k.failed = err
 	if err == nil {
 		k.ping = max(time.Since(began), time.Millisecond)
-		k.told = k.told || k.up == up
+		k.told = k.told || k.up == up && k.words == raw
 	}
 }
 

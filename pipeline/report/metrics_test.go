@@ -272,6 +272,23 @@ func TestUptimeKumaHearsOfAFailureAtOnceAndOfTheRestByTheMinute(t *testing.T) {
 	})
 }
 
+// What is said while a push is under way is not told by it.
+func TestARunsEndIsPushedThoughTheFailureBeforeItIsStillOnItsWay(t *testing.T) {
+	for range 20 { // the end of the run and that of the process come at once, in either order
+		synctest.Test(t, func(t *testing.T) {
+			s := &kumaServer{answer: http.StatusOK}
+			k := kuma(t, s)
+			k.Observe(pipeline.Event{Kind: pipeline.StepFailed, Step: "build", Err: "no space"})
+			synctest.Wait() // the push is under way, for 20 milliseconds
+			k.Observe(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "no space"})
+			if said := k.Close(10 * time.Second); len(said) > 0 {
+				t.Error(said)
+			}
+			has(t, "the last push", s.pushes[len(s.pushes)-1], "failed and taken back")
+		})
+	}
+}
+
 func TestAStatusPageThatDoesNotAnswerHoldsNothingUpAndItsURLIsNeverTold(t *testing.T) {
 	for want, s := range map[string]*kumaServer{"HTTP 404": {answer: http.StatusNotFound}, "deadline exceeded": {hang: true}, "canceled": {hang: true}} {
 		synctest.Test(t, func(t *testing.T) {
