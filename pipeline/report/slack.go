@@ -239,13 +239,17 @@ func (s *Slack) take(in slackInput) {
 	}
 }
 
-// Trouble is what keeps Slack from being told at the moment; empty if nothing is known
-// to. It is for processes that run for months: a run's end says it anyway.
+// Trouble is what keeps Slack from being told at the moment, or what was told from being
+// remembered; empty if nothing is known to. It is for processes that run for months: a
+// run's end says it anyway.
 func (s *Slack) Trouble() string {
-	if words := s.work.says.Load(); words != nil {
-		return *words
+	var all []string
+	for _, words := range []*string{s.work.says.Load(), s.work.loses.Load()} {
+		if words != nil {
+			all = append(all, *words)
+		}
 	}
-	return ""
+	return strings.Join(all, "; ")
 }
 
 // Close sends what is left, at most so long, and says what could not be told and

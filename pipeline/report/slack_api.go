@@ -64,7 +64,7 @@ func (b *bot) post(ctx context.Context, key string, m body, thread string, loud 
 }
 
 func (b *bot) edit(ctx context.Context, ts string, m body) error {
-	o := content(m)
+	o := append(content(m), slack.MsgOptionParse(false)) // here, not when posting, Slack reads a text as if a person had typed it
 	if m.Plain {
 		o = append(o, slack.MsgOptionBlocks()) // what is there goes
 	}
@@ -80,32 +80,22 @@ func content(m body) []slack.MsgOption {
 	return o
 }
 
-// findPages is how many pages of a hundred messages are looked through. What is not
-// among them is taken for never sent.
-const findPages = 20
+// findPages is how many pages of findPage messages are looked through, the newest first.
+// What is not among them is taken for never sent.
+const (
+	findPages = 10
+	findPage  = 200 // the most that Slack advises
+)
 
 func (b *bot) find(ctx context.Context, since time.Time, thread string) (map[string]string, error) {
 	oldest := strconv.FormatInt(since.Unix(), 10) + ".000000"
 	out, cursor := map[string]string{}, ""
 	for range findPages {
-		var list []slack.Message
-		if thread == "" {
-			r, err := b.api.GetConversationHistoryContext(ctx, &slack.GetConversationHistoryParameters{
-				ChannelID: b.channel, Oldest: oldest, Inclusive: true, Limit: 100, Cursor: cursor, IncludeAllMetadata: true,
-			})
-			if err != nil {
-				return nil, err
-			}
-			list, cursor = r.Messages, r.ResponseMetaData.NextCursor
-		} else {
-			var err error
-			list, _, cursor, err = b.api.GetConversationRepliesContext(ctx, &slack.GetConversationRepliesParameters{
-				ChannelID: b.channel, Timestamp: thread, Oldest: oldest, Inclusive: true, Limit: 100, Cursor: cursor, IncludeAllMetadata: true,
-			})
-			if err != nil {
-				return nil, err
-			}
+		list, next, err := b.page(ctx, oldest, thread, cursor)
+		if err != nil {
+			return nil, err
 		}
+		cursor = next
 		for _, m := range list {
 			if key, ok := m.Metadata.EventPayload["key"].(string); ok && m.Metadata.EventType == metadataType {
 				out[key] = m.Timestamp
@@ -116,6 +106,25 @@ func (b *bot) find(ctx context.Context, since time.Time, thread string) (map[str
 		}
 	}
 	return out, nil
+}
+
+// page is one page of the channel or of a thread, and where the next one begins.
+func (b *bot) page(ctx context.Context, oldest, thread, cursor string) (list []slack.Message, next string, err error) {
+	ctx, done := context.WithTimeout(ctx, slackCall)
+	defer done()
+	if thread != "" {
+		list, _, next, err = b.api.GetConversationRepliesContext(ctx, &slack.GetConversationRepliesParameters{
+			ChannelID: b.channel, Timestamp: thread, Oldest: oldest, Inclusive: true, Limit: findPage, Cursor: cursor, IncludeAllMetadata: true,
+		})
+		return list, next, err
+	}
+	r, err := b.api.GetConversationHistoryContext(ctx, &slack.GetConversationHistoryParameters{
+		ChannelID: b.channel, Oldest: oldest, Inclusive: true, Limit: findPage, Cursor: cursor, IncludeAllMetadata: true,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return r.Messages, r.ResponseMetaData.NextCursor, nil
 }
 
 // webhook is the lesser way: it posts, and knows nothing of what was posted.
@@ -154,10 +163,11 @@ const (
 	busy                    // not taken: too much at once
 	away                    // not taken: Slack was not reached
 	barred                  // not taken: not in this channel as it is now
-	dead                    // not taken, nor anything more: the token or the webhook is void
+	dead                    // not taken: the token or the webhook is void
 	wrong                   // not taken: Slack does not like this message
+	orphan                  // not taken: the message that it answers is gone
 	frozen                  // the message cannot be edited any more
-	blind                   // Slack does not say what was posted
+	blind                   // the app may not do this, as to ask what was posted
 )
 
 // slackFault is an error of Slack's, sorted; its words hold no secret.
@@ -180,9 +190,10 @@ var slackWords = map[string]struct {
 	"token_revoked":                         {dead, "the token was revoked: install the app again and give refit its new token"},
 	"token_expired":                         {dead, "the token has expired: refit needs one without rotation"},
 	"not_allowed_token_type":                {dead, "refit needs a bot token (xoxb-…)"},
-	"missing_scope":                         {dead, "the app lacks a scope: it needs chat:write, and channels:history (groups:history for a private channel)"},
-	"no_permission":                         {dead, "the app may not post: give it chat:write and install it again"},
-	"org_login_required":                    {dead, "the workspace is being moved"},
+	"missing_scope":                         {blind, "the app lacks a scope: it needs chat:write, and channels:history (groups:history for a private channel)"},
+	"no_permission":                         {blind, "the app may not post: give it chat:write and install it again"},
+	"org_login_required":                    {barred, "the workspace is being moved"},
+	"team_added_to_org":                     {barred, "the workspace is being moved"},
 	"ekm_access_denied":                     {barred, "the workspace's admins have suspended posting"},
 	"channel_not_found":                     {barred, "there is no such channel for this app: name its ID (C…), and invite the app if it is private"},
 	"not_in_channel":                        {barred, "the app is not in the channel: invite it there"},
@@ -200,7 +211,8 @@ var slackWords = map[string]struct {
 	"message_not_found":                     {frozen, "the message was deleted"},
 	"cant_update_message":                   {frozen, "the message is another app's"},
 	"edit_window_closed":                    {frozen, "the workspace lets messages be edited for a short time only"},
-	"thread_not_found":                      {wrong, "the thread was deleted"},
+	"thread_not_found":                      {orphan, "the message that this one answers was deleted"},
+	"cannot_reply_to_message":               {orphan, "the message that this one answers cannot be answered"},
 	"msg_too_long":                          {wrong, "the message is too long"},
 	"msg_blocks_too_long":                   {wrong, "the message is too long"},
 	"invalid_blocks":                        {wrong, "Slack refuses the message's form"},
@@ -214,7 +226,7 @@ func faultOf(err error) *slackFault {
 		return f
 	}
 	if limited, ok := errors.AsType[*slack.RateLimitedError](err); ok {
-		return &slackFault{busy, max(limited.RetryAfter, time.Second), "too many messages"}
+		return &slackFault{busy, min(max(limited.RetryAfter, time.Second), slackVoid), "too many messages"}
 	}
 	if said, ok := errors.AsType[slack.SlackErrorResponse](err); ok {
 		w, known := slackWords[said.Err]

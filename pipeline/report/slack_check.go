@@ -55,7 +55,7 @@ func (b *bot) check(ctx context.Context) error {
 		return nil
 	}
 	f := faultOf(err)
-	if f.kind == dead {
+	if f.kind == blind {
 		f.text = fmt.Sprintf("the app %s cannot read the channel's history, so a message whose answer is lost may stand there twice: %s", who.User, f.text)
 	}
 	return f

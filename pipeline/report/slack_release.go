@@ -38,27 +38,44 @@ type Release struct {
 // notice is something that is told once in its life.
 type notice struct{ key, text string }
 
+// The key is told as a digest: everybody in Slack can read it, and the words of an error
+// may be part of it.
 func (w *slackWork) notice(n notice, now time.Time) {
-	w.put(post{Key: "notice/" + n.key, Few: true, Body: body{Text: w.say(n.text, 2000)}}, now)
+	key := "notice/" + body{Text: n.key}.digest(false)
+	w.put(post{Key: key, Few: true, Tried: w.maybeSent(time.Time{}, now), Body: body{Text: w.say(n.text, 2000)}}, now)
+}
+
+// maybeSent is since when a message may stand in Slack although nothing is remembered of
+// it, so that it is looked for before it is sent; zero if it was surely not sent.
+func (w *slackWork) maybeSent(since, now time.Time) time.Time {
+	if !w.state.blank || !w.door.edits() {
+		return time.Time{}
+	}
+	return latest(since, now.Add(-slackKeep))
 }
 
 // release queues the release's message, or changes it, and reminds of a deadline.
 func (w *slackWork) release(r Release, now time.Time) {
 	key := "release/" + r.Project + "/" + r.Version
 	fresh := !w.state.Told[key]
-	w.put(post{Key: key, Few: true, Body: w.releaseBody(r, now)}, now)
+	root := w.put(post{Key: key, Few: true, Tried: w.maybeSent(r.Published, now), Body: w.releaseBody(r, now)}, now)
+	// A message that is still to be sent asks by itself, and tells how little time is left;
+	// one that stands there may be days up the channel.
+	fresh = fresh || root != nil && root.open() && root.Tried.IsZero()
+	asked, left := "", ""
 	if r.Question != "" {
-		// A new message asks by itself; an old one may be days up the channel.
 		b := body{Text: w.say(fmt.Sprintf("🙋 %s %s: %s", r.Project, r.Version, r.Question), 2000)}
-		asked := key + "/question/" + b.digest(false)
+		asked = key + "/question/" + b.digest(false)
 		if fresh {
-			w.state.Told[asked] = true
+			w.state.Told[asked], w.dirty = true, true
 		}
 		w.put(post{Key: asked, Thread: key, Loud: true, Few: true, Body: b}, now)
 	}
 	if r.Settled == "" && !r.Deadline.IsZero() {
-		w.remind(r, key, fresh, now)
+		left = w.remind(r, key, fresh, now)
 	}
+	w.withdraw(key+"/question/", asked)
+	w.withdraw(key+"/left/", left)
 }
 
 func (w *slackWork) releaseBody(r Release, now time.Time) body {
@@ -130,24 +147,23 @@ func (r Release) clock(now time.Time) string {
 }
 
 // remind tells, loudly and once for each, that the deadline is near: of several
-// moments that have passed unseen the last alone.
-func (w *slackWork) remind(r Release, key string, fresh bool, now time.Time) {
+// moments that have passed unseen the last alone, whose key it returns.
+func (w *slackWork) remind(r Release, key string, fresh bool, now time.Time) (said string) {
 	moments := slices.Clone(w.o.Escalate)
 	slices.Sort(moments) // the last one first: the least time left
-	said := false
 	for _, before := range moments {
 		if now.Before(r.Deadline.Add(-before)) {
 			continue
 		}
 		k := key + "/left/" + before.String()
-		if said || fresh {
+		if said != "" || fresh {
 			// The message itself says how little time is left.
 			if !w.state.Told[k] {
 				w.state.Told[k], w.dirty = true, true
 			}
 			continue
 		}
-		said = true
+		said = k
 		text := fmt.Sprintf("⏰ %s %s: %s left to run it here", r.Project, r.Version, hours(r.Deadline.Sub(now)))
 		if !now.Before(r.Deadline) {
 			text = fmt.Sprintf("🚨 %s %s: its deadline passed %s ago, and the fleet still runs %s", r.Project, r.Version, hours(now.Sub(r.Deadline)), dash(r.Running))
@@ -155,10 +171,11 @@ func (w *slackWork) remind(r Release, key string, fresh bool, now time.Time) {
 		if r.Decision != "" {
 			text += " (" + r.Decision + ")"
 		}
-		if !w.state.Told[k] {
+		if old := w.get(k); old == nil || old.open() {
 			w.put(post{Key: k, Thread: key, Loud: true, Few: true, Body: body{Text: w.say(text, 2000)}}, now)
 		}
 	}
+	return said
 }
 
 // hours is a duration in hours, the first of them in quarters.

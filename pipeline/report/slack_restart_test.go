@@ -229,33 +229,87 @@ func TestAnAnswerThatIsLostIsFoundAgain(t *testing.T) {
 	}
 }
 
+// takenOver tells the first half of the script on one machine, which then dies; what is to
+// come is another's, with a disk of its own.
+func (x *story) takenOver() {
+	x.s.Begin(x.run)
+	x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
+	for _, deed := range x.script()[:4] {
+		deed()
+		pass(4 * time.Second)
+	}
+	x.bury()
+	x.disk = &memory{}
+	x.o.disk, x.run.Resumed = x.disk, true
+	pass(2 * time.Hour)
+}
+
+// goesOn tells the rest.
+func (x *story) goesOn(what string) {
+	x.t.Helper()
+	for _, deed := range x.script()[4:] {
+		deed()
+		pass(2 * time.Second)
+	}
+	x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
+	x.s.End(undone(x))
+	if said := x.close(time.Minute); len(said) > 0 {
+		x.t.Error(said)
+	}
+	x.once(what)
+}
+
 func TestARunThatIsTakenOverByAnotherMachineKeepsItsMessage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		x := begin(t, nil)
-		x.s.Begin(x.run)
-		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "upgrade"})
-		for _, deed := range x.script()[:4] {
-			deed()
-			pass(4 * time.Second)
+	for _, fault := range []slacktest.Fault{slacktest.None, slacktest.Busy, slacktest.Cut, slacktest.Broken} {
+		synctest.Test(t, func(t *testing.T) {
+			x := begin(t, nil)
+			x.takenOver()
+			struck := false
+			x.slack.Meddle(func(c slacktest.Call) slacktest.Fault {
+				if struck || c.Method != "conversations.replies" {
+					return slacktest.None
+				}
+				struck = true
+				return fault
+			})
+			x.open()
+			x.s.Begin(x.run)
+			x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+			pass(time.Minute)
+			x.goesOn(fmt.Sprintf("taken over, fault %d when its thread is read", fault))
+		})
+	}
+}
+
+func TestAProcessThatDiesWhileItTakesARunOverLeavesItWholeToTheNext(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := 1; ; n++ {
+			died := false
+			synctest.Test(t, func(t *testing.T) {
+				x := begin(t, nil)
+				x.takenOver()
+				d := x.mortal(n, after)
+				x.open()
+				x.s.Begin(x.run)
+				x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+				pass(20 * time.Second)
+				if died = d.isDead(); died {
+					x.bury()
+					x.o.disk, x.o.Client = x.disk, x.slack.Client()
+					x.open()
+					pass(10 * time.Second) // it knows what to tell of the run only then
+					x.s.Begin(x.run)
+					x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
+					pass(20 * time.Second)
+				}
+				x.goesOn(fmt.Sprintf("taken over, killed at deed %d (%s, after: %t)", n, d.what, after))
+			})
+			if !died || t.Failed() {
+				t.Logf("killed at %d points, after their effect: %t", n-1, after)
+				break
+			}
 		}
-		x.bury()
-		x.disk = &memory{}
-		x.o.disk, x.run.Resumed = x.disk, true
-		pass(2 * time.Hour)
-		x.open()
-		x.s.Begin(x.run)
-		x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
-		for _, deed := range x.script()[4:] {
-			deed()
-			pass(2 * time.Second)
-		}
-		x.tell(pipeline.Event{Kind: pipeline.RunEnded, Text: string(pipeline.Undone), Err: "it broke"})
-		x.s.End(undone(x))
-		if said := x.close(time.Minute); len(said) > 0 {
-			t.Error(said)
-		}
-		x.once("taken over")
-	})
+	}
 }
 
 func TestARunOfAnotherMachineThatNeverReachedSlackIsToldWhole(t *testing.T) {
@@ -295,7 +349,7 @@ func TestWithoutTheRightToReadAMessageIsRatherToldTwice(t *testing.T) {
 		x.ends()
 		said := strings.Join(x.close(15*time.Second), "\n")
 		has(t, "what is said at the end", said, "may stand there twice", "channels:history")
-		if list := x.channel(); len(list) != 2 || !strings.Contains(list[1].Said[0], "again") {
+		if list := x.channel(); len(list) != 2 || strings.Count(list[1].Said[0], "(again: ") != 2 { // in the notification and in what is seen
 			t.Errorf("%+v", list)
 		}
 		x.lawful()

@@ -11,9 +11,6 @@ import (
 // is due, what was lost comes first, then messages of the channel, then those that
 // are loud, then the run's own message, then the rest.
 func (w *slackWork) next(now time.Time) (time.Time, func(context.Context)) {
-	if w.void != nil {
-		return time.Time{}, nil
-	}
 	var at time.Time
 	var call func(context.Context)
 	offer := func(when time.Time, do func(context.Context)) {
@@ -34,6 +31,9 @@ func (w *slackWork) next(now time.Time) (time.Time, func(context.Context)) {
 }
 
 func (w *slackWork) lookUp(p *post, offer func(time.Time, func(context.Context))) {
+	if p.Foreign && (w.run == nil || !w.run.started) {
+		return // left by a process that ended over it: what is to be told of the run is not known yet
+	}
 	if p.open() && !p.Tried.IsZero() && w.threadKnown(p) {
 		offer(p.Tried.Add(slackSettle), func(ctx context.Context) { w.look(ctx, p) })
 	}
@@ -102,7 +102,11 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 	}
 	text := p.Body
 	if p.Again {
-		text.Text = "(again: whether this was told before is not known) " + text.Text
+		const again = "(again: whether this was told before is not known)"
+		text.Text = again + " " + text.Text
+		if len(text.Parts) > 0 {
+			text.Parts = append([]string{again}, text.Parts...) // where there are blocks, nobody sees the text
+		}
 	}
 	call, done := context.WithTimeout(ctx, slackCall)
 	ts, err := w.door.post(call, p.Key, text, thread, p.Loud)
@@ -128,6 +132,13 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 			p.Tried = time.Now()
 		} else {
 			p.Again = true
+		}
+	case orphan:
+		// Somebody deleted the message that it answers. What is loud goes to the channel.
+		if p.Few && p.Thread != "" {
+			p.Thread = ""
+		} else {
+			p.Given = f.text
 		}
 	case wrong, frozen:
 		if p.Body.Plain {
@@ -163,15 +174,19 @@ func (w *slackWork) change(ctx context.Context, p *post) {
 	p.Edited = time.Now()
 }
 
-// look finds a message whose answer was lost, or learns that it was never taken.
+// look finds a message whose answer was lost, or learns that it was never taken. Of a run
+// that another machine told of, what stands in its thread is read before anything is
+// noted: half of that would be told again.
 func (w *slackWork) look(ctx context.Context, p *post) {
-	thread := ""
+	thread, since := "", p.Tried.Add(-slackSkew)
 	if p.Thread != "" {
 		thread = w.get(p.Thread).TS
 	}
-	call, done := context.WithTimeout(ctx, slackCall)
-	keys, err := w.door.find(call, p.Tried.Add(-slackSkew), thread)
-	done()
+	keys, err := w.door.find(ctx, since, thread)
+	ts, found := keys[p.Key]
+	if err == nil && found && p.Foreign {
+		keys, err = w.door.find(ctx, since, ts)
+	}
 	w.ready, w.dirty = time.Now().Add(slackPace), true
 	if err != nil {
 		if ctx.Err() == nil {
@@ -180,9 +195,7 @@ func (w *slackWork) look(ctx context.Context, p *post) {
 		return
 	}
 	w.well()
-	since := p.Tried
 	p.Tried = time.Time{}
-	ts, found := keys[p.Key]
 	if found {
 		// What it says is not known: it may have been changed since. An edit mends that.
 		p.TS, p.Edited = ts, time.Now()
@@ -192,15 +205,18 @@ func (w *slackWork) look(ctx context.Context, p *post) {
 	}
 	if p.Foreign {
 		p.Foreign = false
-		w.adopt(ctx, p, since)
+		if found {
+			w.adopt(keys)
+		}
+		w.tellPast(time.Now())
 	}
 }
 
 // blinded is what follows when Slack could not be asked for a message.
 func (w *slackWork) blinded(p *post, f *slackFault) {
 	switch f.kind {
-	case busy, away, lost:
-		w.note(f)
+	case busy, away, lost, barred, dead:
+		w.note(f) // nothing can be posted meanwhile either
 	default:
 		// It will never say: once too often is better than never.
 		w.unseen = f
@@ -214,20 +230,8 @@ func (w *slackWork) blinded(p *post, f *slackFault) {
 
 // adopt takes over a run that another machine told of: what stands in its thread is
 // not told again.
-func (w *slackWork) adopt(ctx context.Context, root *post, since time.Time) {
-	if root.TS == "" {
-		w.tellPast(time.Now())
-		return
-	}
-	call, done := context.WithTimeout(ctx, slackCall)
-	keys, err := w.door.find(call, since.Add(-slackSkew), root.TS)
-	done()
-	w.ready = time.Now().Add(slackPace)
-	if err != nil {
-		w.unseen = faultOf(err)
-		return
-	}
-	for key := range keys {
+func (w *slackWork) adopt(thread map[string]string) {
+	for key := range thread {
 		w.state.Told[key] = true
 	}
 	for _, s := range w.run.run.Steps {
@@ -240,7 +244,6 @@ func (w *slackWork) adopt(ctx context.Context, root *post, since time.Time) {
 			w.state.Told[w.run.key("done/"+s.Name)], w.state.Told[w.run.key("undone/"+s.Name)] = true, true
 		}
 	}
-	w.tellPast(time.Now())
 }
 
 // well notes that Slack answered as it should.
@@ -264,8 +267,8 @@ func (w *slackWork) note(err error) *slackFault {
 		w.ready = now.Add(min(time.Second<<min(w.fails, 5), 30*time.Second))
 	case barred:
 		w.ready = now.Add(slackBarred)
-	case dead:
-		w.void = f
+	case dead, blind:
+		w.ready = now.Add(slackVoid)
 	}
 	return f
 }

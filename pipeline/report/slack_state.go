@@ -31,6 +31,9 @@ type slackState struct {
 	Posts []*post  `json:"posts,omitempty"`
 	// Dropped counts lines that there was no room or no time for.
 	Dropped int `json:"dropped,omitempty"`
+
+	// blank: nothing was remembered, so what is queued may stand in Slack already.
+	blank bool
 }
 
 // detail is a line for the thread.
@@ -158,9 +161,9 @@ func (s *slackState) forget(now time.Time) bool {
 }
 
 // readState loads the state, and tells what was wrong with it: a file that cannot be
-// used is set aside by the next save, and what was sent is then found in Slack.
+// used is replaced by the next save, and what was sent is then found in Slack.
 func readState(d slackDisk, channel string) (slackState, error) {
-	fresh := slackState{Format: slackFormat, Channel: channel, Told: map[string]bool{}}
+	fresh := slackState{Format: slackFormat, Channel: channel, Told: map[string]bool{}, blank: true}
 	b, err := d.load()
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
@@ -175,7 +178,8 @@ func readState(d slackDisk, channel string) (slackState, error) {
 	case s.Format != slackFormat:
 		return fresh, fmt.Errorf("what was told to Slack was written by another refit: format %d, this one knows %d", s.Format, slackFormat)
 	case s.Channel != channel:
-		return fresh, nil // another channel has heard nothing yet
+		fresh.blank = false // another channel has heard nothing yet
+		return fresh, nil
 	}
 	if s.Told == nil {
 		s.Told = map[string]bool{}

@@ -359,6 +359,7 @@ func TestADiskThatKeepsNothingIsSaidAndTheTellingGoesOn(t *testing.T) {
 		x.ends()
 		said := strings.Join(x.close(15*time.Second), "\n")
 		has(t, "what is said", said, "cannot remember what was told to Slack", "no space")
+		has(t, "what a process of months says meanwhile", x.s.Trouble(), "cannot remember what was told to Slack")
 		has(t, "the run's message", x.root().Text, "done")
 	})
 }

@@ -74,7 +74,7 @@ func (b body) blocks() []slack.Block {
 	var fields []*slack.TextBlockObject
 	for _, f := range b.Fields[:min(len(b.Fields), 10)] {
 		if f = fit(cutMarkup(f, mostWide)); f != "" {
-			fields = append(fields, slack.NewTextBlockObject(slack.MarkdownType, f, false, false))
+			fields = append(fields, markup(f))
 		}
 	}
 	if len(fields) > 0 {
@@ -84,13 +84,19 @@ func (b body) blocks() []slack.Block {
 	left -= size(foot)
 	for _, p := range b.Parts[:min(len(b.Parts), 40)] {
 		if p = fit(cutMarkup(p, mostSection)); p != "" {
-			out = append(out, slack.NewSectionBlock(slack.NewTextBlockObject(slack.MarkdownType, p, false, false), nil, nil))
+			out = append(out, slack.NewSectionBlock(markup(p), nil, nil))
 		}
 	}
 	if foot != "" {
-		out = append(out, slack.NewContextBlock("", slack.NewTextBlockObject(slack.MarkdownType, foot, false, false)))
+		out = append(out, slack.NewContextBlock("", markup(foot)))
 	}
 	return out
+}
+
+// markup is verbatim: else Slack makes links, channels and mentions of plain words, which
+// may be anybody's.
+func markup(text string) *slack.TextBlockObject {
+	return slack.NewTextBlockObject(slack.MarkdownType, text, false, true)
 }
 
 // size is the length of a text as Slack's browsers count it: in UTF-16 units, which

@@ -26,8 +26,10 @@ const (
 	slackSettle = 5 * time.Second
 	// slackSkew is how far this machine's clock may be ahead of Slack's.
 	slackSkew = 10 * time.Minute
-	// slackBarred is the pause after a refusal that a person can mend in Slack.
+	// slackBarred is the pause after a refusal that a person can mend in Slack, slackVoid
+	// that after one of the token or of what it may do.
 	slackBarred = time.Minute
+	slackVoid   = time.Hour
 	// slackHopeless is how many calls in a row may fail before a run that has ended
 	// waits no longer.
 	slackHopeless = 3
@@ -44,17 +46,17 @@ type slackWork struct {
 	run   *slackRun
 
 	dirty   bool
+	unread  error // why what an earlier process sent is not known
 	unkept  error // why what was sent is not remembered
 	ready   time.Time
 	fails   int
-	void    *slackFault // nothing more can be told
 	trouble *slackFault // the newest error
 	unseen  *slackFault // why Slack cannot be asked for what was posted
 
 	draining bool
 	cutoff   time.Time
-	// says is the trouble in words, for who asks from beside.
-	says atomic.Pointer[string]
+	// says is Slack's trouble in words, loses the disk's, for who asks from beside.
+	says, loses atomic.Pointer[string]
 }
 
 func newSlackWork(o SlackOptions, door slackDoor, disk slackDisk) *slackWork {
@@ -62,7 +64,7 @@ func newSlackWork(o SlackOptions, door slackDoor, disk slackDisk) *slackWork {
 	if disk == nil {
 		return w
 	}
-	w.state, w.unkept = readState(disk, o.Channel)
+	w.state, w.unread = readState(disk, o.Channel)
 	w.dirty = w.state.forget(time.Now())
 	for _, p := range w.state.Posts {
 		// An earlier process may have called Slack just now.
@@ -137,7 +139,6 @@ func (w *slackWork) take(in slackInput) {
 	switch {
 	case in.run != nil:
 		w.gather(now) // what is left of a run before belongs to its own thread
-		w.dirty = w.state.forget(now) || w.dirty
 		w.run = newSlackRun(*in.run)
 	case in.event != nil && w.run != nil:
 		w.observe(*in.event, now)
@@ -168,6 +169,9 @@ func (w *slackWork) put(p post, now time.Time) *post {
 			w.dirty = true
 		}
 		old.Body, old.NotBefore = p.Body, p.NotBefore
+		if now.Sub(old.Queued) > slackKeep/2 {
+			old.Queued, w.dirty = now, true // it is still told, so it is not forgotten
+		}
 		return old
 	}
 	if w.state.Told[p.Key] || !w.door.edits() && !p.Few {
@@ -178,6 +182,19 @@ func (w *slackWork) put(p post, now time.Time) *post {
 	w.state.Posts = append(w.state.Posts, &p)
 	w.dirty = true
 	return &p
+}
+
+// withdraw drops the messages whose keys begin so, but for one, that wait and are not true
+// any more: after an outage nobody is told that a day is left when an hour is.
+func (w *slackWork) withdraw(prefix, but string) {
+	w.state.Posts = slices.DeleteFunc(w.state.Posts, func(p *post) bool {
+		old := p.open() && p.Tried.IsZero() && p.Key != but && strings.HasPrefix(p.Key, prefix)
+		if old {
+			delete(w.state.Told, p.Key)
+			w.dirty = true
+		}
+		return old
+	})
 }
 
 // line queues a line for the run's thread. A line with a key is queued once.
@@ -196,9 +213,10 @@ func (w *slackWork) line(at time.Time, key, text string) {
 	w.dirty = true
 }
 
-// tidy gives up what has waited too long, renews the run's message and puts lines
-// together.
+// tidy forgets what is old, gives up what has waited too long, renews the run's message
+// and puts lines together.
 func (w *slackWork) tidy(now time.Time) {
+	w.dirty = w.state.forget(now) || w.dirty
 	for _, p := range w.state.Posts {
 		if p.open() && !p.Until.IsZero() && now.After(p.Until) {
 			p.Given, w.dirty = "it waited too long", true
@@ -284,90 +302,10 @@ func (w *slackWork) keep() {
 	if err == nil {
 		err = w.disk.save(b)
 	}
+	w.loses.Store(nil)
 	if err != nil {
 		w.unkept = fmt.Errorf("cannot remember what was told to Slack: %w", err)
+		words := w.unkept.Error()
+		w.loses.Store(&words)
 	}
-}
-
-// untold says what Slack was not told, and why. The loop has ended.
-func (w *slackWork) untold() []string {
-	var lost, doubtful, again, old []string
-	for _, p := range w.state.Posts {
-		name := strings.SplitN(p.Body.Text, "\n", 2)[0]
-		switch {
-		case p.open() && !p.Tried.IsZero():
-			doubtful = append(doubtful, name)
-		case p.TS == "":
-			lost = append(lost, name)
-		case p.stale(false) && w.door.edits():
-			old = append(old, name)
-		}
-		if p.Again && p.TS != "" {
-			again = append(again, name)
-		}
-		if p.open() && p.Thread != "" && strings.HasPrefix(p.Key, "run/") {
-			// Others are still true later: the next process sends them.
-			p.Given = "the run ended before it was sent"
-			w.dirty = true
-		}
-	}
-	var parts []string
-	add := func(list []string, what string) {
-		if len(list) > 0 {
-			parts = append(parts, what+": "+plainly(list))
-			w.dirty = true
-		}
-	}
-	add(lost, "these messages did not get there")
-	add(doubtful, "nobody knows whether these did")
-	add(old, "what is shown there is old")
-	add(again, "these may stand there twice")
-	if n := len(w.state.Lines) + w.state.Dropped; n > 0 {
-		parts = append(parts, fmt.Sprintf("lines of detail that are missing in its thread: %d", n))
-		w.state.Lines, w.state.Dropped, w.dirty = nil, 0, true
-	}
-	// What was said to be missing is not said again after a resume.
-	w.state.Posts = slices.DeleteFunc(w.state.Posts, func(p *post) bool { return p.TS == "" && p.Given != "" })
-	w.keep()
-	var out []string
-	if len(parts) > 0 {
-		out = append(out, "Slack was not told all: "+strings.Join(parts, "; ")+w.because())
-	}
-	if w.unseen != nil && len(again) > 0 {
-		out = append(out, "Slack cannot be asked what was posted: "+w.unseen.text)
-	}
-	for _, p := range w.state.Posts {
-		if p.Frozen != "" {
-			out = append(out, "a message in Slack cannot be edited any more: "+p.Frozen)
-		}
-	}
-	if w.unkept != nil {
-		out = append(out, w.unkept.Error())
-	}
-	for i := range out {
-		out[i] = w.o.Redact(out[i])
-	}
-	return out
-}
-
-func (w *slackWork) because() string {
-	switch {
-	case w.void != nil:
-		return ". " + w.void.text
-	case w.trouble != nil:
-		return ". Slack's last trouble: " + w.trouble.text
-	}
-	return ""
-}
-
-// plainly lists texts of messages as words for a terminal, not too many.
-func plainly(list []string) string {
-	const most = 4
-	more := ""
-	if len(list) > most {
-		more = fmt.Sprintf(" and %d more", len(list)-most)
-		list = list[:most]
-	}
-	plain := strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(strings.Join(list, " | "))
-	return printable(plain) + more
 }

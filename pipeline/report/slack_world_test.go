@@ -139,6 +139,11 @@ func (x *story) lawful() {
 	for _, v := range x.slack.Violations() {
 		x.t.Error("against Slack's rules: ", v)
 	}
+	for _, m := range x.slack.Messages() {
+		if blocks := string(m.Blocks); strings.Count(blocks, `"type":"mrkdwn"`) != strings.Count(blocks, `"verbatim":true`) || m.Edits() > 0 && m.Parse != "none" {
+			x.t.Errorf("Slack would make mentions of plain words (parse %q): %s", m.Parse, blocks)
+		}
+	}
 }
 
 func (x *story) close(limit time.Duration) []string {

@@ -227,7 +227,7 @@ func (s *Server) update(q request) reply {
 	if m.Hook {
 		return s.refuse(q, "cant_update_message")
 	}
-	m.Text, m.Blocks = q.get("text"), json.RawMessage(q.get("blocks"))
+	m.Text, m.Blocks, m.Parse = q.get("text"), json.RawMessage(q.get("blocks")), q.get("parse")
 	m.Said = append(m.Said, said(q))
 	return s.ok(map[string]any{"channel": s.o.Channel, "ts": m.TS, "text": m.Text})
 }

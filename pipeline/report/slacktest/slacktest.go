@@ -70,6 +70,9 @@ type Message struct {
 	Said []string
 	// Hook: it came by the webhook.
 	Hook bool
+	// Parse is how the last text is to be taken: chat.update takes one as a person's
+	// words, unless it is told "none".
+	Parse string
 
 	at time.Time
 }
@@ -143,6 +146,9 @@ func (s *Server) Webhook() string { return "http://slack.test/services/" + s.o.H
 
 // Revoke makes the token void, with the error that Slack gives.
 func (s *Server) Revoke() { s.set(func() { s.revoked = "token_revoked" }) }
+
+// Restore makes it good again, as a person does who gives the app its right back.
+func (s *Server) Restore() { s.set(func() { s.revoked = "" }) }
 
 // Archive archives the channel, or brings it back.
 func (s *Server) Archive(yes bool) { s.set(func() { s.archived = yes }) }
