@@ -122,3 +122,13 @@ func TestATokenThatAServerRepeatsIsNotShown(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAServerSaysCannotDriveATerminal(t *testing.T) {
+	play(t, githubtest.Options{}, func(s story) {
+		s.Trouble(githubtest.Trouble{Status: 403, Header: jsonHeader(), Body: `{"message":"a\u001b[2Jb\u0007c\u202ed\u2028e\n::error::f"}`})
+		_, err := s.client(github.Options{Token: token}).Releases(s.Context(), mastodon, github.Known{})
+		if e := s.failure(err, github.ErrDenied); !strings.Contains(e.Error(), "a?[2Jb?c?d e ::error::f;") {
+			s.Errorf("%q", e.Error())
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	gogithub "github.com/google/go-github/v60/github"
 )
@@ -127,13 +128,19 @@ func (c *Client) strange(q question, happened string) *Error {
 	}
 }
 
-// quote makes text of a server's own fit for an error: short, on one line,
-// without the token, should a server repeat it.
+// quote makes text of a server's own fit for an error: short, on one line, of
+// characters that can be seen, without the token, should a server repeat it.
 func (c *Client) quote(s string) string {
 	if c.token != "" {
 		s = strings.ReplaceAll(s, c.token, "[token]")
 	}
 	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 	if r := []rune(s); len(r) > 200 {
 		s = string(r[:200]) + "…"
 	}
