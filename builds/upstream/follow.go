@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -50,6 +51,8 @@ type Memory struct {
 	Seen []string `json:"seen"`
 	// Pins are what tags stood for at first sight.
 	Pins map[string]Pin `json:"pins"`
+	// Rests is until when GitHub wants to be left alone, also by who is started anew.
+	Rests time.Time `json:"rests,omitzero"`
 }
 
 // Published is a release that upstream has published.
@@ -106,7 +109,11 @@ func (f *Follower) Memory() (m Memory, changed bool) {
 // Look asks for the releases. On an error nothing is known to be new or gone, and what
 // was remembered stays.
 func (f *Follower) Look(ctx context.Context) (Look, error) {
+	if err := github.Still(f.o.Repo, f.m.Rests, f.o.Now()); err != nil {
+		return Look{}, err
+	}
 	list, err := f.o.GitHub.Releases(ctx, f.o.Repo, f.m.Known)
+	f.rest(err)
 	if err != nil {
 		return Look{}, err
 	}
@@ -140,6 +147,18 @@ func (f *Follower) Look(ctx context.Context) (Look, error) {
 		return cmp.Or(b.Version.Compare(a.Version), b.Published.Compare(a.Published), strings.Compare(a.Tag, b.Tag))
 	})
 	return out, nil
+}
+
+// rest remembers until when GitHub wants to be left alone, for one look of a timer after
+// another.
+func (f *Follower) rest(err error) {
+	until := time.Time{}
+	if e, ok := errors.AsType[*github.Error](err); ok {
+		until = e.Rests()
+	}
+	if !until.Equal(f.m.Rests) {
+		f.m.Rests, f.changed = until.UTC(), true
+	}
 }
 
 // remember adds what is listed to what was seen.

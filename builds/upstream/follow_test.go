@@ -28,8 +28,10 @@ type story struct {
 	*testing.T
 	*githubtest.Server
 	api *github.Client
-	git *gitWitness
-	m   Memory // what the follower is made from
+	// client is another one, as each process has.
+	client func() *github.Client
+	git    *gitWitness
+	m      Memory // what the follower is made from
 }
 
 // gitWitness says what the simulated repository's tags stand for, unless a test lies.
@@ -68,10 +70,14 @@ func play(t *testing.T, tell func(s *story)) {
 		}()
 		tr := wire.Transport()
 		defer tr.CloseIdleConnections()
-		var err error
-		if s.api, err = github.New(github.Options{Token: ghToken, BaseURL: "http://127.0.0.1/", Transport: tr}); err != nil {
-			t.Fatal(err)
+		s.client = func() *github.Client {
+			c, err := github.New(github.Options{Token: ghToken, BaseURL: "http://127.0.0.1/", Transport: tr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
 		}
+		s.api = s.client()
 		tell(s)
 	})
 }
@@ -369,4 +375,29 @@ func TestWitnessesThatDisagreePinNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Each look of a timer is a process of its own; the simulation fails the test if one asks
+// while the limit lasts.
+func TestALimitHoldsForTheNextProcessToo(t *testing.T) {
+	play(t, func(s *story) {
+		s.release("v4.6.5")
+		s.look()
+		s.Exhaust(ghToken)
+		for n := range 5 {
+			s.api = s.client()
+			f := s.follower()
+			_, err := f.Look(s.Context())
+			if !errors.Is(err, github.ErrLimited) || !strings.Contains(err.Error(), "nothing is sent before 2000-01-01 01:00:00 UTC") {
+				s.Errorf("look %d: %v", n, err)
+			}
+			s.m, _ = f.Memory()
+			time.Sleep(10 * time.Minute)
+		}
+		time.Sleep(10 * time.Minute)
+		s.api = s.client()
+		if s.look(); !s.m.Rests.IsZero() || s.Count(ghToken).Refused != 1 {
+			s.Errorf("rests until %s, %+v", s.m.Rests, s.Count(ghToken))
+		}
+	})
 }

@@ -33,6 +33,7 @@ type Pin struct {
 func (f *Follower) Pin(ctx context.Context, tag string) (Pin, error) {
 	was, pinned := f.m.Pins[tag]
 	is, err := f.o.GitHub.Tag(ctx, f.o.Repo, tag, was.Identity)
+	f.rest(err)
 	switch {
 	case pinned && errors.Is(err, github.ErrNotFound):
 		return was, fmt.Errorf("%w: %s of %s was commit %.12s on %s, and there is no such tag any more", ErrMoved, tag, f.o.Repo, was.Commit, day(was.At))

@@ -12,7 +12,7 @@
 //     without one, it costs what any request costs;
 //   - nothing is remembered here but until when GitHub wants to be left alone:
 //     ETags and what came with them are handed in and handed back, so that they
-//     survive a restart and belong to one owner;
+//     survive a restart and belong to one owner; so is that time (Error.Rests, Still);
 //   - a redirect is an error: a repository that was renamed or given away is a
 //     thing for a person to look at, not to be followed;
 //   - a limit, and a Retry-After of any kind, holds for the whole client: until it

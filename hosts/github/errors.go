@@ -51,6 +51,7 @@ type Error struct {
 
 	wait  time.Duration // the least pause before the next attempt
 	again bool          // whether another attempt within one call may help
+	token bool          // whether a token was given
 }
 
 func (e *Error) Error() string {
@@ -62,6 +63,29 @@ func (e *Error) Is(target error) bool { return target == e.Kind }
 
 // Unwrap gives the error below, such as a *net.OpError.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Rests is until when a process that comes after this one is to ask nothing; zero if it
+// may. What those without a token have used up says nothing to one that has been given a
+// token since.
+func (e *Error) Rests() time.Time {
+	if !e.token {
+		return time.Time{}
+	}
+	return e.Until
+}
+
+// Still is the error of a question for releases while GitHub rests, by what an earlier
+// process was told (Rests); nil if that is over. What is farther off than any limit is
+// not believed: a clock was wrong.
+func Still(repo Repo, rests, now time.Time) error {
+	if left := rests.Sub(now); left <= 0 || left > longest {
+		return nil
+	}
+	return &Error{
+		Kind: ErrLimited, Source: "GitHub", What: "the releases of " + repo.String(), Until: rests,
+		Happened: "it has asked to be left alone", Advice: "nothing is sent before " + clock(rests), token: true,
+	}
+}
 
 // clock writes a time for people, to the second, in UTC.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }

@@ -31,7 +31,7 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 	if json.Unmarshal(body, &said) != nil { // a page for people; its status is all it says
 		said.Message, said.Docs = "", ""
 	}
-	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp)}
+	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp), token: c.token != ""}
 	if said.Message != "" && said.Message != http.StatusText(resp.StatusCode) {
 		e.Happened += ": " + strings.TrimRight(c.quote(said.Message), ". ")
 	}
