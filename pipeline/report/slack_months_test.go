@@ -182,6 +182,20 @@ func TestWhatIsLoudIsToldInTheChannelWhereItsThreadWasDeleted(t *testing.T) {
 	})
 }
 
+func TestTheTeamIsRemindedOfAReleaseWhoseMessageSlackWouldNotTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begin(t, nil)
+		x.slack.Meddle(func(slacktest.Call) slacktest.Fault { return slacktest.Moody })
+		x.looks(seen(), time.Hour)
+		x.slack.Meddle(nil)
+		x.looks(seen(), 23*time.Hour)
+		said := strings.Join(x.close(10*time.Second), "\n")
+		has(t, "what is said at the end", said, "the_weather", "Mastodon v4.5.15")
+		has(t, "the reminder", x.root().Text, "left to run it here")
+		x.lawful()
+	})
+}
+
 func TestTheKeyOfAnAlarmTellsNoSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begin(t, nil)

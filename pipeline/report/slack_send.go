@@ -34,20 +34,28 @@ func (w *slackWork) lookUp(p *post, offer func(time.Time, func(context.Context))
 	if p.Foreign && (w.run == nil || !w.run.started) {
 		return // left by a process that ended over it: what is to be told of the run is not known yet
 	}
-	if p.open() && !p.Tried.IsZero() && w.threadKnown(p) {
+	if _, known := w.thread(p); known && p.open() && !p.Tried.IsZero() {
 		offer(p.Tried.Add(slackSettle), func(ctx context.Context) { w.look(ctx, p) })
 	}
 }
 
 // sendable tells whether the message can be sent at all now.
-func (w *slackWork) sendable(p *post) bool { return p.open() && p.Tried.IsZero() && w.threadKnown(p) }
+func (w *slackWork) sendable(p *post) bool {
+	_, known := w.thread(p)
+	return known && p.open() && p.Tried.IsZero()
+}
 
-func (w *slackWork) threadKnown(p *post) bool {
+// thread is the timestamp of the message that this one answers, empty for none; unknown
+// while that one is not sent. Where it never will be, what is loud goes to the channel.
+func (w *slackWork) thread(p *post) (ts string, known bool) {
 	if p.Thread == "" || !w.door.edits() {
-		return true
+		return "", true
 	}
 	root := w.get(p.Thread)
-	return root != nil && root.TS != ""
+	if root == nil || root.Given != "" {
+		return "", p.Few
+	}
+	return root.TS, root.TS != ""
 }
 
 func (w *slackWork) offerPost(p *post, offer func(time.Time, func(context.Context))) {
@@ -96,10 +104,7 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 	now := time.Now()
 	p.Tried, w.dirty = now, true
 	w.keep()
-	thread := ""
-	if p.Thread != "" && w.door.edits() {
-		thread = w.get(p.Thread).TS
-	}
+	thread, _ := w.thread(p)
 	text := p.Body
 	if p.Again {
 		const again = "(again: whether this was told before is not known)"
@@ -178,10 +183,8 @@ func (w *slackWork) change(ctx context.Context, p *post) {
 // that another machine told of, what stands in its thread is read before anything is
 // noted: half of that would be told again.
 func (w *slackWork) look(ctx context.Context, p *post) {
-	thread, since := "", p.Tried.Add(-slackSkew)
-	if p.Thread != "" {
-		thread = w.get(p.Thread).TS
-	}
+	since := p.Tried.Add(-slackSkew)
+	thread, _ := w.thread(p)
 	keys, err := w.door.find(ctx, since, thread)
 	ts, found := keys[p.Key]
 	if err == nil && found && p.Foreign {

@@ -112,6 +112,8 @@ const (
 	BrokenAfter
 	// Picky: a message with blocks is refused with invalid_blocks.
 	Picky
+	// Moody: refused with an error that is in no list.
+	Moody
 )
 
 // New makes a Slack with an empty channel.
@@ -278,6 +280,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case Busy:
 		s.barred[q.method] = time.Now().Add(30 * time.Second)
 		tooMany(w, 30)
+		return
+	case Moody:
+		s.json(map[string]any{"ok": false, "error": "the_weather"})(w)
 		return
 	case Broken:
 		http.Error(w, "oops", http.StatusInternalServerError)
