@@ -254,7 +254,8 @@ func (m *Metrics) touch() {
 }
 
 // write writes the textfile after changes, not too often, from the first of them on at
-// every beat, and once more at the end.
+// every beat, and once more at the end. Where nothing ever changed, as in a run that
+// somebody else's lease kept from beginning, what stands there stays.
 func (m *Metrics) write() {
 	defer close(m.written)
 	beat := time.NewTicker(textfileBeat)
@@ -263,7 +264,9 @@ func (m *Metrics) write() {
 	for m.o.Textfile != "" {
 		select {
 		case <-m.over:
-			m.err = m.file()
+			if alive != nil || len(m.changed) > 0 {
+				m.err = m.file()
+			}
 			return
 		case <-m.changed:
 			alive = beat.C

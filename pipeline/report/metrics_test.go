@@ -212,6 +212,22 @@ func TestTheTextfileOfARunThatIsBusyWithOneStepStaysYoung(t *testing.T) {
 	})
 }
 
+func TestARunThatNeverBeganLeavesTheLastWordOfTheOneBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "refit.prom")
+	if err := os.WriteFile(path, []byte("a person is needed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := metrics(t, MetricsOptions{Textfile: path})
+	m.Begin(Run{ID: "r2"})
+	m.Observe(pipeline.Event{Kind: pipeline.LockLate, Time: time.Now()})
+	if said := m.Close(10 * time.Second); len(said) > 0 {
+		t.Error(said)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "a person is needed" {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
 func TestAFolderThatIsNotThereFailsNoRun(t *testing.T) {
 	m := metrics(t, MetricsOptions{Textfile: filepath.Join(t.TempDir(), "away", "refit.prom")})
 	failing(m, time.Now())

@@ -255,7 +255,7 @@ func (w *slackWork) well() {
 	w.says.Store(nil)
 }
 
-// note takes in an error: when Slack is called again, and whether at all.
+// note takes in an error: when Slack is called again.
 func (w *slackWork) note(err error) *slackFault {
 	f := faultOf(err)
 	w.trouble = f
