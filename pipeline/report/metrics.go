@@ -210,6 +210,7 @@ func (m *Metrics) Observe(e pipeline.Event) {
 	case pipeline.RunStarted:
 		m.is("running")
 		m.started.Set(float64(e.Time.Unix()))
+	case pipeline.StepStarted: // its number is news
 	case pipeline.StepUndoing:
 		m.is("going-back")
 	case pipeline.StepDone:

@@ -201,7 +201,12 @@ func TestTheTextfileOfARunThatIsBusyWithOneStepStaysYoung(t *testing.T) {
 			t.Errorf("an older run's last word is gone before this one began (%v)", err)
 		}
 		failing(m, time.Now())
-		pass(time.Second)
+		pass(2 * textfileEvery)
+		m.Observe(pipeline.Event{Kind: pipeline.StepStarted, Step: "record", Index: 7})
+		pass(2 * textfileEvery)
+		if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), `refit_run_step{fleet="vmst.io"} 7`) {
+			t.Errorf("it does not say which step is at work (%v):\n%s", err, b)
+		}
 		for range 3 {
 			if err := os.Remove(path); err != nil {
 				t.Errorf("the file was not written again: %v", err)
