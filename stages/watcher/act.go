@@ -105,7 +105,7 @@ func (w *Watcher) question(ctx context.Context, c *Candidate, s *Sight) {
 		}
 	}
 	approval, err := w.o.Fleet.Approval(ctx, p.Hash)
-	s.polled("approvals", err)
+	s.polled(byApprovals, err)
 	c.Plan, c.Ack = p.Hash, p.Ack
 	w.asked(name, p.Hash)
 	if approval == nil || !s.At.Before(approval.Until) {

@@ -67,7 +67,7 @@ func (w *Watcher) candidate(ctx context.Context, s *Sight, c upstream.Candidate,
 	u, err := w.o.Source.Understand(ctx, s.Running, c.Version)
 	switch {
 	case err != nil:
-		s.polled("upstream's source", err)
+		s.polled(bySource, err)
 		out.Stops = append(out.Stops, fmt.Sprintf("what it changes could not be read: %v", err))
 	case !out.pin.Fits(u.To.Tag):
 		out.stop(s, "commit/"+out.Version.String()+"/"+u.To.Tag.Commit,
@@ -93,7 +93,7 @@ func (w *Watcher) identify(ctx context.Context, s *Sight, c *Candidate, tag stri
 		c.stop(s, "identity/"+tag+"/"+err.Error(), err.Error()+"; it is not built. Find out why before anything else")
 	case err != nil:
 		if _, of := errors.AsType[*github.Error](err); !of {
-			s.polled("upstream's repository", err)
+			s.polled(byGit, err)
 		}
 		c.Stops = append(c.Stops, fmt.Sprintf("what its tag stands for could not be found out: %v", err))
 	}

@@ -26,7 +26,8 @@ type Sight struct {
 	// Warnings are what a person should know beside: the end of a series' support, what
 	// only one witness says.
 	Warnings []string `json:"warnings"`
-	// Sources are those that were asked, with what kept one from answering.
+	// Sources are those that were asked or that no release needed asked, with what kept one
+	// from answering.
 	Sources []Polled `json:"sources"`
 	// Next is when something is due before the next look; zero if nothing is.
 	Next time.Time `json:"next,omitzero"`
@@ -76,15 +77,33 @@ func (w *Watcher) See(ctx context.Context) Sight {
 	for _, f := range w.o.Flings {
 		w.fling(ctx, &s, f)
 	}
+	for _, source := range []string{bySource, byGit, byApprovals} {
+		s.polled(source, nil)
+	}
 	return s
 }
 
+// Sources that are asked where a release asks for it. One that failed and is not asked any
+// more is no trouble: else nothing would ever end that.
+const (
+	bySource    = "upstream's source"
+	byGit       = "upstream's repository"
+	byApprovals = "approvals"
+)
+
+// polled notes that a source was asked; of several times at one look, that it failed once.
 func (s *Sight) polled(source string, err error) {
 	p := Polled{Source: source, err: err}
 	if err != nil {
 		p.Trouble = err.Error()
 	}
-	s.Sources = append(s.Sources, p)
+	i := slices.IndexFunc(s.Sources, func(o Polled) bool { return o.Source == source })
+	switch {
+	case i < 0:
+		s.Sources = append(s.Sources, p)
+	case s.Sources[i].err == nil:
+		s.Sources[i] = p
+	}
 }
 
 // ask asks the update check. What it alone names is asked for at GitHub once more, since
