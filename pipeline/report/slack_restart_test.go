@@ -302,6 +302,7 @@ func TestAProcessThatDiesWhileItTakesARunOverLeavesItWholeToTheNext(t *testing.T
 					x.tell(pipeline.Event{Kind: pipeline.RunStarted, Text: "resuming upgrade"})
 					pass(20 * time.Second)
 				}
+				d.live()
 				x.goesOn(fmt.Sprintf("taken over, killed at deed %d (%s, after: %t)", n, d.what, after))
 			})
 			if !died || t.Failed() {

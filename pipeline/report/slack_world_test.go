@@ -225,6 +225,13 @@ func (d *deadly) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// live spares it from now on.
+func (d *deadly) live() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.n = -1
+}
+
 // mortal makes the story's process one that dies.
 func (x *story) mortal(n int, after bool) *deadly {
 	d := &deadly{n: n, after: after, dead: make(chan struct{}), disk: x.disk, way: x.slack.Client().Transport}
