@@ -53,16 +53,17 @@ func TestNotesAndSourceAreHeldAgainstEachOther(t *testing.T) {
 	}
 }
 
-func TestTheNotesOfAWayAreReadAsOne(t *testing.T) {
-	v := func(s string) builds.Version {
-		out, err := builds.ParseVersion(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
+func release(t *testing.T, s string) builds.Version {
+	t.Helper()
+	v, err := builds.ParseVersion(s)
+	if err != nil {
+		t.Fatal(err)
 	}
-	older := notes.Notes{From: []builds.Version{v("v4.6.3")}, Warnings: []string{"StatsD is no more"}}
-	newer := notes.Notes{From: []builds.Version{v("v4.6.4")}}
+	return v
+}
+
+func TestTheNotesOfAWayAreReadAsOne(t *testing.T) {
+	v := func(s string) builds.Version { return release(t, s) }
 	names := func(items []notes.Item) string {
 		var out []string
 		for _, it := range items {
@@ -70,6 +71,8 @@ func TestTheNotesOfAWayAreReadAsOne(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
+	older := notes.Notes{Version: v("v4.6.4"), From: []builds.Version{v("v4.6.3")}, Warnings: []string{"StatsD is no more"}}
+	newer := notes.Notes{Version: v("v4.6.5"), From: []builds.Version{v("v4.6.4")}}
 	for from, want := range map[string]string{"v4.6.3": "statsd", "v4.6.2": "statsd skipped-notes"} {
 		if got := names(notes.Way(v(from), older, newer)); got != want {
 			t.Errorf("from %s: %s, not %s", from, got, want)
@@ -77,5 +80,44 @@ func TestTheNotesOfAWayAreReadAsOne(t *testing.T) {
 	}
 	if got := names(notes.Judge(newer, v("v4.6.3"))); got != "skipped-notes" {
 		t.Errorf("the newer alone: %s", got)
+	}
+}
+
+func TestNotesThatAreMissingInTheMiddleAreMissed(t *testing.T) {
+	v := func(s string) builds.Version { return release(t, s) }
+	of := func(version string, from ...string) notes.Notes {
+		n := notes.Notes{Version: v(version)}
+		for _, f := range from {
+			n.From = append(n.From, v(f))
+		}
+		return n
+	}
+	for name, test := range map[string]struct {
+		from string
+		read []notes.Notes
+		want string
+	}{
+		"all are there":                 {"v4.6.1", []notes.Notes{of("v4.6.2", "v4.6.1"), of("v4.6.3", "v4.6.2")}, ""},
+		"one is missing":                {"v4.6.1", []notes.Notes{of("v4.6.2", "v4.6.1"), of("v4.6.4", "v4.6.3")}, "the notes of v4.6.4 are for an upgrade from v4.6.3, and those from v4.6.2 to there were not read"},
+		"the first is missing":          {"v4.6.1", []notes.Notes{of("v4.6.3", "v4.6.2")}, "the notes of v4.6.3 are for an upgrade from v4.6.2, and those from v4.6.1 to there were not read"},
+		"written for an older start":    {"v4.7.1", []notes.Notes{of("v4.7.2", "v4.7.0")}, ""},
+		"from a later patch of before":  {"v4.5.20", []notes.Notes{of("v4.6.0", "v4.5.12"), of("v4.6.1", "v4.6.0")}, ""},
+		"from an early patch of before": {"v4.5.2", []notes.Notes{of("v4.6.0", "v4.5.12")}, "the notes of v4.6.0 are for an upgrade from v4.5.12, and those from v4.5.2 to there were not read"},
+		"one of several starts":         {"v4.6.6", []notes.Notes{of("v4.7.0", "v4.6.6", "v4.6.7-beta.1", "v4.6.7-rc.1")}, ""},
+		"above all of several starts":   {"v4.6.8", []notes.Notes{of("v4.7.0", "v4.6.6", "v4.6.7-beta.1", "v4.6.7-rc.1")}, ""},
+		"they name no start":            {"v4.6.1", []notes.Notes{of("v4.6.9")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, it := range notes.Way(v(test.from), test.read...) {
+				if it.Name != "skipped-notes" || it.By != notes.Admin {
+					t.Errorf("%+v", it)
+				}
+				got = append(got, it.Texts...)
+			}
+			if strings.Join(got, "; ") != test.want {
+				t.Errorf("%q, not %q", got, test.want)
+			}
+		})
 	}
 }

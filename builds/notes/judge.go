@@ -3,6 +3,7 @@ package notes
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,19 +31,33 @@ type Item struct {
 func Judge(n Notes, from builds.Version) []Item { return Way(from, n) }
 
 // Way is Judge for all releases of a way, the oldest first, as upstream wants them read:
-// the notes of a release are written for a start from one of a few before it.
+// the notes of a release are written for a start from one of a few before it, and hold for
+// a start from a later one too. Where they begin above what runs and what was read before
+// them, some were skipped.
 func Way(from builds.Version, list ...Notes) []Item {
 	j := &judge{at: map[string]int{}}
-	started, named := false, false
+	reached := from
 	for _, n := range list {
 		j.notes(n)
-		named = named || len(n.From) > 0
-		started = started || slices.ContainsFunc(n.From, func(v builds.Version) bool { return v.Compare(from) == 0 })
-	}
-	if !from.IsZero() && named && !started {
-		j.add("skipped-notes", Admin, "these notes are not for an upgrade from "+from.String()+": read those of the releases between as well", "", "")
+		above := func(v builds.Version) bool { return v.Compare(reached) > 0 }
+		if !from.IsZero() && len(n.From) > 0 && !slices.ContainsFunc(n.From, func(v builds.Version) bool { return !above(v) }) {
+			least := slices.MinFunc(n.From, builds.Version.Compare)
+			j.add("skipped-notes", Admin, "notes between were not read, and may ask for more: read them",
+				fmt.Sprintf("the notes of %s are for an upgrade from %s, and those from %s to there were not read", n.named(), least, reached), "")
+		}
+		if above(n.Version) {
+			reached = n.Version
+		}
 	}
 	return j.items
+}
+
+// named is the release that notes are of, in words where they name none.
+func (n Notes) named() string {
+	if n.Version.IsZero() {
+		return "a release that they do not name"
+	}
+	return n.Version.String()
 }
 
 func (j *judge) notes(n Notes) {

@@ -144,13 +144,7 @@ func TestAnAdminsPartIsNotLostBesideRefits(t *testing.T) {
 }
 
 func TestNotesForAnotherOriginSayThatSomeWereSkipped(t *testing.T) {
-	v := func(s string) builds.Version {
-		p, err := builds.ParseVersion(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
+	v := func(s string) builds.Version { return release(t, s) }
 	n := notes.Notes{From: []builds.Version{v("4.6.4"), v("4.6.5-rc.1")}}
 	for from, want := range map[string]int{"4.6.4": 0, "4.6.5-rc.1": 0, "4.6.3": 1, "4.5.20": 1} {
 		if got := notes.Judge(n, v(from)); len(got) != want || (want == 1 && (got[0].Name != "skipped-notes" || got[0].By != notes.Admin)) {

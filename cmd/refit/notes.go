@@ -153,7 +153,7 @@ func notesText(n notes.Notes) string {
 		fmt.Fprintf(&b, "security: %s\n", list)
 	}
 	if len(n.From) > 0 {
-		fmt.Fprintf(&b, "written for an upgrade from %s; from others, read the notes between as well\n", joinText(n.From, builds.Version.String, ", "))
+		fmt.Fprintf(&b, "written for an upgrade from %s; from an earlier release, read the notes between as well\n", joinText(n.From, builds.Version.String, ", "))
 	}
 	for _, it := range by[notes.Admin] {
 		b.WriteString("\n" + itemText(it))
