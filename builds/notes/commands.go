@@ -12,8 +12,7 @@ var (
 	program = regexp.MustCompile(`^(?:\$ )?` + assigned + `(?:sudo(?: -\w+(?: \w+)?)? )?` +
 		`(?:(?:\.{0,2}|~\w*)/\S+|bin/\S+|bundle|yarn|npm|npx|corepack|node|ruby|gem|rails|rake|tootctl|rbenv|nvm|asdf|git|docker|docker-compose|podman|` +
 		`systemctl|service|cp|mv|rm|ln|mkdir|chown|chmod|apt|apt-get|dnf|yum|brew|psql|pg_dump|pg_restore|redis-cli|curl|wget|nginx|su|cd|sed|export) \S`)
-	alone   = regexp.MustCompile(`^` + assigned + `(?:bundle|yarn)$`)
-	unusual = regexp.MustCompile(`\p{Cf}`)
+	alone = regexp.MustCompile(`^` + assigned + `(?:bundle|yarn)$`)
 )
 
 // commands are those code spans that are commands. One that holds characters which
@@ -21,7 +20,7 @@ var (
 func commands(codes []string) []string {
 	var out []string
 	for _, c := range codes {
-		if c = strings.TrimSpace(c); (program.MatchString(c) || alone.MatchString(c)) && !unusual.MatchString(c) {
+		if c = strings.TrimSpace(c); (program.MatchString(c) || alone.MatchString(c)) && !unseen.MatchString(c) {
 			out = append(out, c)
 		}
 	}

@@ -103,8 +103,8 @@ func (j *judge) add(name string, by By, why, text, command string) {
 
 func (j *judge) text(s string) {
 	switch w := subject(s); {
-	case w != nil && w.by == Nobody && asks(s):
-		j.add(w.name, Admin, "it asks for something: read it", s, "")
+	case w != nil && w.by == Nobody && !w.tells(s):
+		j.add(w.name, Admin, "it says more than that, and may ask for something: read it", s, "")
 		return
 	case w != nil:
 		j.add(w.name, w.by, w.why, s, "")

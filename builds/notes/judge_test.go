@@ -91,6 +91,13 @@ func TestWhatIsOnlyToBeKnownIsNotWhereItAsksForSomething(t *testing.T) {
 		"For the security fixes to work you must rotate your keys.":                                           notes.Admin,
 		"This security release requires a new proxy.":                                                         notes.Admin,
 		"While we continue to support Mastodon 9.1, please rebuild your images.":                              notes.Admin,
+		"This is a security release. Rotate your keys after it.":                                              notes.Admin,
+		"This is a security release. The proxy has to send one more header.":                                  notes.Admin,
+		"With the security fixes in place, delete public/packs.":                                              notes.Admin,
+		"These security updates come with a script, and then restart nginx.":                                  notes.Admin,
+		"We will stop bundling PgHero in a future release. Install your own.":                                 notes.Admin,
+		"This release is an important security release. Corresponding security releases are available for the 8.0.x branch. " +
+			"If you are using nightly builds, do not use this release but update to nightly-9 or newer instead. If you are on the main branch, update to the latest commit.": notes.Nobody,
 	} {
 		if it := judgedAs(t, notes.Notes{Warnings: []string{text}}); it.By != want {
 			t.Errorf("%q is judged %+v, want %s", text, it, want)

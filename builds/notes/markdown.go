@@ -175,9 +175,8 @@ func leaf(n ast.Node, src []byte) block {
 	case *ast.HTMLBlock:
 		return ofHTML(n, src)
 	case *ast.CodeBlock, *ast.FencedCodeBlock:
-		b := block{kind: code, text: strings.Trim(string(n.Lines().Value(src)), "\n")}
-		b.codes = strings.Split(b.text, "\n")
-		return b
+		raw := strings.Trim(string(n.Lines().Value(src)), "\n")
+		return block{kind: code, text: shown(raw), codes: strings.Split(raw, "\n")}
 	}
 	b := block{kind: paragraph}
 	if n.Kind() == ast.KindHeading {
@@ -266,14 +265,17 @@ func ofHTML(n *ast.HTMLBlock, src []byte) block {
 	return b
 }
 
-// unseen turns the writing around or takes no room: text that holds it looks like
-// another. It is shown, so that what looks like a version or a name is none.
-var unseen = regexp.MustCompile(`\p{Cf}`)
+// unseen turns the writing around, takes no room or drives a terminal: text that holds it
+// looks like another, or does something. It is shown, so that what looks like a version or
+// a name is none. The source holds no control characters; "&#27;" stands for one.
+var unseen = regexp.MustCompile(`\p{Cf}|[^\P{Cc}\n\t]`)
+
+func shown(s string) string { return unseen.ReplaceAllString(s, "\ufffd") }
 
 // tidy leaves one blank between words and no blank lines.
 func tidy(s string) string {
 	var lines []string
-	for line := range strings.Lines(unseen.ReplaceAllString(s, "\ufffd")) {
+	for line := range strings.Lines(shown(s)) {
 		if line = strings.Join(strings.Fields(line), " "); line != "" {
 			lines = append(lines, line)
 		}

@@ -106,6 +106,21 @@ func TestACommandIsACodeSpanThatCanBeRun(t *testing.T) {
 	}
 }
 
+func TestNothingUnseenIsHandedOn(t *testing.T) {
+	hidden := "rm \u202e-rf \u200b/"
+	for _, body := range []string{
+		"## Upgrade notes\n\n```\n" + hidden + "\n```\n", "## Upgrade notes\n\n    " + hidden + "\n", "## Upgrade notes\n\n" + hidden + "\n",
+		"## Upgrade notes\n\n`" + hidden + "`\n", "## Encryption keys\n\n```\nbin/rails x\n" + hidden + "\n```\n", "## Update steps\n\n1. Do\n   ```\n   " + hidden + "\n   ```\n",
+		"## Upgrade notes\n\nDo &#27;[2J and &#x9b;2J &#x202e;&zwj;&#13;it.\n", "## Do &#27;[2J\n", "- [&#7;](https://example.org/&#27;)\n",
+		"## Update steps\n\n1. ```\n   " + hidden + "\n   ```\n", "<p>" + hidden + "</p>\n", "> [!WARNING]\n> ```\n> " + hidden + "\n> ```\n",
+	} {
+		n := parse(t, []byte(body))
+		if said := fmt.Sprintf("%+v", n); strings.ContainsAny(said, "\u202e\u200b\u200d\x1b\u009b\x07\r") {
+			t.Errorf("%q is handed on as %q", body, said)
+		}
+	}
+}
+
 func TestALineOfDependenciesIsReadOrHandedOn(t *testing.T) {
 	for line, want := range map[string]string{
 		"Ruby: 3.3 or newer":                          "Ruby 3.3",
@@ -198,6 +213,8 @@ func TestNothingThatSoundsLikeAnInstructionIsLost(t *testing.T) {
 		"a definition of a link":                "## Upgrade notes\n\n[x]: https://example.org/ \"" + said + "\"\n",
 		"a line after more brackets than count": "## Upgrade notes\n\n" + strings.Repeat("[", 500) + said + "\n",
 		"a quote deeper than is followed":       "## Upgrade notes\n\n" + strings.Repeat("> ", 50) + said + "\n",
+		"behind a hint":                         "## Update steps\n\n> [!TIP]\n> The `charlock_holmes` gem may fail to build. " + said + " before.\n",
+		"an order before all":                   "Set your clocks. Configure nothing, and " + said + ".\n",
 		"a warning":                             "## Upgrade notes\n\n> [!CAUTION]\n> " + said + "\n",
 		"a breaking change":                     "## Changelog\n\n### Changed\n\n- Change all. This is a breaking change: " + said + "\n",
 	} {

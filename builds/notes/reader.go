@@ -177,7 +177,9 @@ func (r *reader) sentences(text string, codes []string, all bool) {
 	switch {
 	case word != nil && word.name == "ffmpeg" && sourceOnly.MatchString(left):
 		r.n.Steps = append(r.n.Steps, Step{Before, NonDocker, left, ""})
+	case word != nil && word.hint && word.tells(left):
 	case word != nil && word.hint:
+		r.unknown(left)
 	case word != nil, r.in == topic && r.known:
 		r.warn(left)
 	default:

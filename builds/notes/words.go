@@ -21,7 +21,7 @@ type word struct {
 	re   *regexp.Regexp
 	by   By
 	why  string
-	// hint: it helps where a step fails, and is no warning.
+	// hint: it helps where a step fails, and is no warning where it says no more.
 	hint bool
 	// ahead: it counts wherever it is said. Of other subjects a preface only chats.
 	ahead bool
@@ -63,7 +63,7 @@ var vocabulary = []word{
 	ahead("pre-release", `\bpre-release\b|not be able to (?:safely )?downgrade`, Admin, "there is no safe way back to a stable release"),
 	ahead("end-of-support", `continue to support mastodon|do our best to support mastodon|will (?:no longer|not) be supported by|end of (?:life|support)`, Nobody, "says how long the line is kept up"),
 	ahead("ffmpeg", `\bffmpeg\b`, Admin, "refit does not change programs of the system: see that every node has a version that is named"),
-	ahead("security-release", `\bsecurity (?:release|updates?|fix(?:es)?)\b|\bsecurity issues?\b`, Nobody, "says why the release is urgent"),
+	ahead("security-release", `\bsecurity (?:releases?|updates?|fix(?:es)?|issues?)\b`, Nobody, "says why the release is urgent"),
 	ahead("hotfix", `\bhotfix\b.*\b(?:available|released|out|instead)\b|\b(?:use|update to|upgrade to|install) v?\d\S* (?:instead|directly)\b`, Admin, "another release may be the one to take"),
 	ahead("next-major", `required for zero-downtime`, Nobody, "says what a later upgrade builds on"),
 
@@ -106,16 +106,50 @@ var vocabulary = []word{
 // commanding are words by which prose asks for something.
 var commanding = regexp.MustCompile(`(?i)\b(?:please|must|make sure|ensure|you(?: will|'ll)? (?:need|have) to|you should|should be|needs? to be|be sure|remember to|requires?|do not|don['’]t (?:forget|run|use|update|upgrade)|critical|before (?:you|upgrading|updating|running)|downtime|breaking|we (?:strongly )?(?:recommend|advise|encourage)|it is recommended|important to|by hand|manually|no longer)\b`)
 
+// Verbs by which a sentence asks for something where it begins with one of them. The
+// others begin an entry of a changelog as well.
+const (
+	orders = `run|set|unset|delete|rotate|edit|restart|stop|clear|purge|rebuild|reindex|recompile|install|uninstall|configure|adjust|copy|generate|regenerate|revoke|back up|` +
+		`(?:update|upgrade|check|review) (?:your|all|every|that|whether)`
+	entryOrders = `add|change|remove|move|drop|disable|enable|replace|rename|create|apply|start`
+)
+
+var (
+	ordering = regexp.MustCompile(`(?i)^(?:(?:also|then|now|first|next|finally|afterwards),? )?(?:` + orders + `)\b`)
+	ordered  = regexp.MustCompile(`(?i)(?:^|[,:;] |\b(?:and|then|also) )(?:` + orders + `|` + entryOrders + `)\b`)
+)
+
 // instructs tells whether prose sounds like an instruction. What is too long to be
 // looked at is taken for one.
-func instructs(s string) bool { return len(s) > longest || commanding.MatchString(s) }
+func instructs(s string) bool {
+	return len(s) > longest || commanding.MatchString(s) || ordering.MatchString(s)
+}
 
-// asks tells whether a text asks for more than the upgrade itself.
-func asks(s string) bool { return instructs(harmless.ReplaceAllString(s, "")) }
+// tells is whether a text about a subject that is only to be known says that and no
+// more: each sentence is about the subject, or one that an upgrade obeys, and none asks.
+func (w *word) tells(text string) bool {
+	for _, s := range split(flat(text)) {
+		if obeyed.MatchString(s) {
+			continue
+		}
+		rest := harmless.ReplaceAllString(s, "")
+		if !w.re.MatchString(s) || instructs(rest) || ordered.MatchString(rest) {
+			return false
+		}
+	}
+	return true
+}
+
+const encouraged = `\bwe (?:strongly )?(?:recommend|encourage) (?:that )?(?:you|administrators|admins|everyone) (?:to )?(?:update|upgrade|move)\b`
 
 // harmless are words of command that an upgrade obeys, or that command nothing.
 var harmless = regexp.MustCompile(`(?i)\bcritical (?:security|severity|issues?|fix(?:es)?)\b|\bzero-downtime\b|\bplease (?:note|update as soon as possible)\b|` +
-	`\bdo not use this release but update to \S+|\bwe (?:strongly )?(?:recommend|encourage) (?:that )?(?:you|administrators|admins|everyone) (?:to )?(?:update|upgrade|move)\b`)
+	`\bdo not use this release but update to \S+|` + encouraged)
+
+// obeyed are whole sentences of upstream's that ask for an upgrade, or nothing of who
+// runs releases.
+var obeyed = regexp.MustCompile(`(?i)^(?:if you are using nightly builds, do not use this release but update to \S+(?: or newer)?(?: instead)?|` +
+	`if you are on the main branch, update to the latest commit|` + encouraged + `(?: on| soon| as soon as (?:possible|you can))?)[.!]?$`)
 
 // longest is the length in bytes of the longest text that is compared with what is
 // known: upstream's paragraphs have up to 2,500.
