@@ -8,7 +8,12 @@
 // what is read here is shown beside them, and compared with them.
 package notes
 
-import "vmst.io/refit/builds"
+import (
+	"errors"
+	"fmt"
+
+	"vmst.io/refit/builds"
+)
 
 // Schema names the JSON form of Notes.
 const Schema = "refit.notes/v1"
@@ -99,4 +104,21 @@ func Parse(body []byte) (Notes, error) {
 		r.block(b)
 	}
 	return r.end(), nil
+}
+
+// ErrOther tells that notes are not those of the release for which they were given.
+var ErrOther = errors.New("the notes of another release")
+
+// ParseOf is Parse for the body of the release that is named. Notes that tell to check
+// out another one are refused with ErrOther.
+func ParseOf(v builds.Version, body []byte) (Notes, error) {
+	n, err := Parse(body)
+	switch {
+	case err != nil:
+		return n, err
+	case !n.Version.IsZero() && n.Version.Compare(v) != 0:
+		return Notes{}, fmt.Errorf("%w: they tell to check out %s", ErrOther, n.Version)
+	}
+	n.Version = v
+	return n, nil
 }

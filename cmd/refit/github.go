@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +18,11 @@ import (
 	"vmst.io/refit/hosts/github"
 )
 
-// notesUnread is acknowledged where notes should be there and nobody could read them.
-const notesUnread = "notes-unread"
+// What is acknowledged where it should be there and could not be read.
+const (
+	notesUnread  = "notes-unread"
+	sourceUnread = "source-unread"
+)
 
 // repo is upstream's repository on GitHub; false where it has none.
 func (c config) repo() (github.Repo, bool) {
@@ -50,7 +54,8 @@ type found struct {
 	// read are the notes, the oldest first.
 	read []notes.Notes
 	// unread says why notes that should be there are not; said, that nobody looked for any.
-	unread, said string
+	unread []string
+	said   string
 	// published is when the target was published, since when the oldest on the way was;
 	// zero where GitHub was not asked.
 	published, since time.Time
@@ -70,38 +75,38 @@ func (c config) wayNotes(ctx context.Context, from, to builds.Version) found {
 		f.said = "the release notes were not looked for: upstream.repository is not on GitHub, and neither upstream.github nor upstream.notes says where they are"
 		return f
 	}
-	if err == nil {
-		f.read, err = parseAll(bodies)
-	}
-	if _, ok := bodies[to.String()]; err == nil && !ok {
-		f.unread = "there are no notes of " + to.String()
-	}
 	if err != nil {
-		f.unread = err.Error()
+		f.unread = []string{err.Error()}
+		return f
+	}
+	f.read, f.unread = parseAll(bodies)
+	if _, ok := bodies[to.String()]; !ok {
+		f.unread = append(f.unread, "there are none of "+to.String())
 	}
 	return f
 }
 
-// parseAll reads bodies, by release, the oldest first.
-func parseAll(bodies map[string]string) ([]notes.Notes, error) {
-	var versions []builds.Version
+// parseAll reads bodies, by release, the oldest first. One that cannot be read, or is of
+// another release, is said, and takes none of the others along.
+func parseAll(bodies map[string]string) (read []notes.Notes, unread []string) {
+	of := map[string]builds.Version{}
 	for name := range bodies {
 		v, err := builds.ParseVersion(name)
 		if err != nil {
-			return nil, err
+			unread = append(unread, err.Error())
+			continue
 		}
-		versions = append(versions, v)
+		of[name] = v
 	}
-	slices.SortFunc(versions, builds.Version.Compare)
-	var out []notes.Notes
-	for _, v := range versions {
-		n, err := notes.Parse([]byte(bodies[v.String()]))
+	for _, name := range slices.SortedFunc(maps.Keys(of), func(a, b string) int { return of[a].Compare(of[b]) }) {
+		n, err := notes.ParseOf(of[name], []byte(bodies[name]))
 		if err != nil {
-			return nil, fmt.Errorf("the notes of %s cannot be read: %w", v, err)
+			unread = append(unread, fmt.Sprintf("those of %s: %v", name, err))
+			continue
 		}
-		out = append(out, n)
+		read = append(read, n)
 	}
-	return out, nil
+	return read, unread
 }
 
 func (c config) notesOnGitHub(ctx context.Context, repo github.Repo, from, to builds.Version, f *found) (map[string]string, error) {

@@ -10,7 +10,7 @@ import (
 
 // hashOf is what an approval names: the same for the same release by commit and tree, the
 // same configuration and host keys, the same steps on the same hosts with the same one-way
-// marks, and the same things to be acknowledged. Times, health and the run's ID are no
+// marks, and the same things to be acknowledged in the same words of the notes. Times, health and the run's ID are no
 // part of it; a node that is rolled first since it is ill changes the order of the steps.
 func (x *session) hashOf(p *planned) (string, error) {
 	keys, err := x.hostKeys()
@@ -25,10 +25,10 @@ func (x *session) hashOf(p *planned) (string, error) {
 		Config       config
 		HostKeys     string
 		Steps        [][3]string
-		Acknowledge  []string
+		Acknowledge  [][]string
 	}{
 		Format: 1, Kind: p.Kind, From: p.From, To: p.To, Commit: p.facts.To.Tag.Commit, Tree: p.facts.To.Tag.Tree,
-		Config: x.config, HostKeys: keys, Acknowledge: p.way.names(),
+		Config: x.config, HostKeys: keys, Acknowledge: p.way.asked(),
 	}
 	for _, s := range p.Steps {
 		what.Steps = append(what.Steps, [3]string{s.Name(), s.Host, fmt.Sprint(s.OneWay)})

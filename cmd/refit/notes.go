@@ -70,7 +70,7 @@ func (s streams) notesOf(c *cli.Context) (notes.Notes, error) {
 	if err != nil {
 		return notes.Notes{}, gitHubError(ctx, err)
 	}
-	n, err := notes.Parse(body)
+	n, err := notes.ParseOf(v, body)
 	if err != nil {
 		return n, exitWith(exitFailed, fmt.Errorf("cannot read the notes of %s: %w", v, err))
 	}
@@ -176,14 +176,15 @@ func notesText(n notes.Notes) string {
 	for _, it := range by[notes.Nobody] {
 		for _, t := range it.Texts {
 			if slices.Contains(n.Warnings, t) {
-				fmt.Fprintf(&b, "%-12s %s\n", "", cut(t, 160))
+				fmt.Fprintf(&b, "%-12s > %s\n", "", cut(t, 160))
 			}
 		}
 	}
 	return b.String()
 }
 
-// itemText is an item with the first lines about it, and every command.
+// itemText is an item with the first lines about it, and every command. Each line of
+// somebody else's begins with a mark of ours: GitHub Actions obeys one that begins "::".
 func itemText(it notes.Item) string {
 	const most = 2
 	var b strings.Builder
@@ -194,10 +195,10 @@ func itemText(it notes.Item) string {
 			fmt.Fprintf(&b, "    … and %d more: --json has them whole\n", len(texts)-most)
 			break
 		}
-		fmt.Fprintf(&b, "    %s\n", cut(t, 160))
+		fmt.Fprintf(&b, "    > %s\n", cut(t, 160))
 	}
 	for _, c := range it.Commands {
-		fmt.Fprintf(&b, "    $ %s\n", strings.ReplaceAll(c, "\n", "\n      "))
+		fmt.Fprintf(&b, "    $ %s\n", c)
 	}
 	return b.String()
 }

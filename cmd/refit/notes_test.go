@@ -30,6 +30,9 @@ func TestNotesAreToldWithWhatIsLeftToPeopleFirst(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(out) {
+			if strings.HasPrefix(line, "    ") && !strings.ContainsRune(">$…", []rune(strings.TrimSpace(line))[0]) {
+				t.Errorf("%s: words of others without a mark of ours: %s", name, line)
+			}
 			if strings.HasPrefix(line, "    ") && len([]rune(line)) > 170 {
 				t.Errorf("%s: a line of %d characters: %s", name, len([]rune(line)), line)
 			}

@@ -177,40 +177,28 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	}
 	f := p.facts
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s   commit %.12s, tree %.12s\n", p.From, f.To.Version, f.To.Tag.Commit, f.To.Tag.Tree)
-	if p.hash != "" {
-		fmt.Fprintf(&b, "plan %s\n", p.hash)
+	fmt.Fprintf(&b, "%s → %s: %s\n", f.From.Version, f.To.Version, decision("nothing stands against it", p.refused))
+	for _, line := range p.summary() {
+		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	b.WriteByte('\n')
 	list := func(title string, lines []string) {
 		if len(lines) > 0 {
-			fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(lines, "\n  "))
+			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(short(lines), "\n  "))
 		}
-	}
-	if !p.way.published.IsZero() {
-		fmt.Fprintf(&b, "published %s", p.way.published.UTC().Format(time.RFC1123))
-		if !p.deadline.IsZero() {
-			fmt.Fprintf(&b, ", to run by %s", p.deadline.UTC().Format(time.RFC1123))
-		}
-		b.WriteByte('\n')
 	}
 	list("advisories", p.way.advisories)
-	list("to be acknowledged, with --ack and the name", p.way.asks())
+	leftToYou(&b, p.way.asks())
+	list("the notes and the source differ", p.way.differences)
+	list("to be known", slices.Concat(f.Said, p.way.said))
+	list("migrations to look at before", risky(p.way.risky()))
 	list("migrations while the old code serves", migrationNames(f.Pre))
 	list("migrations after which the old code cannot run", migrationNames(f.Post))
-	list("migrations to look at before", risky(p.way.risky()))
+	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
 	list("job classes added", f.Facets.JobsAdded)
 	list("job classes removed", f.Facets.JobsRemoved)
 	list("queues added", f.Facets.QueuesAdded)
 	list("search definitions changed", f.Facets.ChewyChanged)
 	list("unit and nginx examples changed upstream (compare with yours)", f.Facets.DistChanged)
-	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
-	list("the notes and the source differ", p.way.differences)
-	list("to be known", slices.Concat(f.Said, p.way.said))
-	fmt.Fprintf(&b, "%s is rolled first\n", first(f.SidekiqFirst))
-	if d := usually(p.Plan); d > 0 {
-		fmt.Fprintf(&b, "it takes about %s, by %s\n", d.Round(time.Minute), count(p.earlier, "earlier run"))
-	}
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for i, s := range p.Steps {
@@ -221,6 +209,31 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// summary is what a person decides by.
+func (p *planned) summary() []string {
+	f := p.facts
+	order := first(f.SidekiqFirst) + " is rolled first"
+	if d := usually(p.Plan); d > 0 {
+		order += fmt.Sprintf("; it takes about %s, by %s", d.Round(time.Minute), count(p.earlier, "earlier run"))
+	}
+	if len(p.Steps) == 0 {
+		return nil // it is not known what runs, and so not what is lacking
+	}
+	out := []string{wayBack(p.From, migrationNames(f.Pre), migrationNames(f.Post), p.way.risky()), order}
+	if !p.way.published.IsZero() {
+		line := "published " + p.way.published.UTC().Format(time.RFC1123)
+		if !p.deadline.IsZero() {
+			line += ", to run by " + p.deadline.UTC().Format(time.RFC1123)
+		}
+		out = append(out, line)
+	}
+	out = append(out, fmt.Sprintf("commit %.12s, tree %.12s", f.To.Tag.Commit, f.To.Tag.Tree))
+	if p.hash != "" {
+		out = append(out, "plan "+p.hash)
+	}
+	return out
 }
 
 // first is the tier that is rolled first.

@@ -25,7 +25,7 @@ func (p planJSON) print(w io.Writer) error {
 	}
 	c := p.Changes
 	list("advisories", p.Advisory)
-	list("left to you, acknowledged with --ack and the name", p.asks)
+	leftToYou(&b, p.asks)
 	list("the notes and the source differ", p.Differences)
 	list("to be known", p.Said)
 	list("migrations to look at before", risky(c.Migrations.Risky))
@@ -37,6 +37,13 @@ func (p planJSON) print(w io.Writer) error {
 	return err
 }
 
+// leftToYou lists all that a person has to see to: none of it is left out.
+func leftToYou(b *strings.Builder, asks []string) {
+	if len(asks) > 0 {
+		fmt.Fprintf(b, "\nleft to you; `refit notes` has more of the words\n  %s\n", strings.Join(asks, "\n  "))
+	}
+}
+
 // short leaves out what would fill a screen; the JSON has it.
 func short(lines []string) []string {
 	const enough = 8
@@ -46,26 +53,36 @@ func short(lines []string) []string {
 	return append(slices.Clone(lines[:enough]), fmt.Sprintf("and %d more (see --json)", len(lines)-enough))
 }
 
-func (p planJSON) decision() string {
-	if len(p.Blockers) > 0 {
-		return "no: " + strings.Join(p.Blockers, "; ")
+func (p planJSON) decision() string { return decision("the way is open", p.Blockers) }
+
+// decision is the first thing to know of a plan. What stands against it is named whole
+// at its end, where a person's eyes are when it has scrolled by.
+func decision(open string, against []string) string {
+	switch len(against) {
+	case 0:
+		return open
+	case 1:
+		return "no: " + against[0]
 	}
-	return "the way is open"
+	return fmt.Sprintf("no: %d things stand against it, named at the end", len(against))
+}
+
+// wayBack says whether an upgrade can be undone, by the migrations that it applies.
+func wayBack(from string, pre, post []string, risky []builds.Risky) string {
+	switch {
+	case len(pre)+len(post) == 0:
+		return "no migration: it can be undone at any time"
+	case len(post) == 0:
+		return fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(pre), "migration"), from, kept(risky))
+	}
+	return fmt.Sprintf("%s while %s serves, then %s after which it cannot be undone: %s",
+		count(len(pre), "migration"), from, count(len(post), "migration"), strings.Join(post, ", "))
 }
 
 // summary is what a person decides by: can it be undone, how long may it take, in which order.
 func (p planJSON) summary() []string {
-	var out []string
 	m := p.Changes.Migrations
-	switch {
-	case p.MigrationFree:
-		out = append(out, "no migration: it can be undone at any time")
-	case p.Reversible:
-		out = append(out, fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(m.Pre), "migration"), p.From, kept(m.Risky)))
-	default:
-		out = append(out, fmt.Sprintf("%s while %s serves, then %s after which it cannot be undone: %s",
-			count(len(m.Pre), "migration"), p.From, count(len(m.Post), "migration"), strings.Join(m.Post, ", ")))
-	}
+	out := []string{wayBack(p.From, m.Pre, m.Post, m.Risky)}
 	jobs := p.Changes.Jobs
 	switch {
 	case len(jobs.Added) > 0:

@@ -46,9 +46,7 @@ func ackFlag() cli.Flag {
 func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipeline.Say) way {
 	var w way
 	u, err := upstream.Reader{Say: say}.Understand(ctx, x.source, from, to)
-	if err != nil {
-		w.said = append(w.said, fmt.Sprintf("what the release changes could not be read from its source: %v", err))
-	} else {
+	if err == nil {
 		w.understood = &u
 		w.post = u.Changes.Migrations.Post
 	}
@@ -58,7 +56,15 @@ func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipe
 	}
 	w.published, w.since = f.published, f.since
 	w.judge(from, f.read, f.unread)
+	if err != nil {
+		w.lacks(sourceUnread, "what the release changes could not be read from its source: compare the two releases yourself", err.Error())
+	}
 	return w
+}
+
+// lacks makes what could not be read something to acknowledge.
+func (w *way) lacks(name, why string, reasons ...string) {
+	w.items = append(w.items, notes.Item{Name: name, By: notes.Admin, Why: why, Texts: reasons})
 }
 
 // readFolder reads the notes of a folder; known are the releases that there are, of which
@@ -68,11 +74,7 @@ func (w *way) readFolder(dir string, from, to builds.Version, known []builds.Ver
 	if err != nil {
 		return err
 	}
-	read, err := parseAll(bodies)
-	if err != nil {
-		return err
-	}
-	unread := ""
+	read, unread := parseAll(bodies)
 	var missing []string
 	for _, v := range append([]builds.Version{to}, known...) {
 		if _, ok := bodies[v.String()]; !ok && upstream.OnTheWay(v, from, to) && !slices.Contains(missing, v.String()) {
@@ -80,17 +82,17 @@ func (w *way) readFolder(dir string, from, to builds.Version, known []builds.Ver
 		}
 	}
 	if len(missing) > 0 {
-		unread = fmt.Sprintf("%s has no notes of %s", dir, strings.Join(missing, ", "))
+		unread = append(unread, fmt.Sprintf("%s has none of %s", dir, strings.Join(missing, ", ")))
 	}
 	w.judge(from, read, unread)
 	return nil
 }
 
 // judge says what the notes ask for, and holds them against the source.
-func (w *way) judge(from builds.Version, read []notes.Notes, unread string) {
+func (w *way) judge(from builds.Version, read []notes.Notes, unread []string) {
 	w.read, w.items = read, notes.Way(from, read...)
-	if unread != "" {
-		w.items = append(w.items, notes.Item{Name: notesUnread, By: notes.Admin, Why: "the release notes could not be read: read them yourself", Texts: []string{unread}})
+	if len(unread) > 0 {
+		w.lacks(notesUnread, "release notes could not be read: read them yourself", unread...)
 	}
 	for _, n := range read {
 		for _, a := range n.Advisories {
@@ -122,27 +124,53 @@ func (w way) names() []string {
 	return out
 }
 
-// asks are a line for each item that is left.
+// asks are what is left, for people: the name for --ack, the reason, the first words of
+// the notes and every command.
 func (w way) asks() []string {
 	var out []string
 	for _, it := range w.left() {
-		line := it.Name + ": " + it.Why
+		text := it.Name + ": " + it.Why
 		if len(it.Texts) > 0 {
-			line += " (" + cut(strings.ReplaceAll(it.Texts[0], "\n", " "), 120) + ")"
+			text += " (" + cut(strings.ReplaceAll(it.Texts[0], "\n", " "), 120)
+			if more := len(it.Texts) - 1; more > 0 {
+				text += fmt.Sprintf("; %d more", more)
+			}
+			text += ")"
 		}
-		out = append(out, line)
+		for _, c := range it.Commands {
+			text += "\n    $ " + c
+		}
+		out = append(out, text)
 	}
+	return out
+}
+
+// asked are what is left as a plan's hash has it: who acknowledged it has read these
+// words. Why something could not be read is no part of it: that is another at each look.
+func (w way) asked() [][]string {
+	out := [][]string{}
+	for _, it := range w.left() {
+		one := []string{it.Name}
+		if it.Name != notesUnread && it.Name != sourceUnread {
+			one = slices.Concat(one, it.Texts, it.Commands)
+		}
+		out = append(out, one)
+	}
+	slices.SortFunc(out, slices.Compare)
 	return out
 }
 
 // unacknowledged are what stands against a plan whose items nobody has acknowledged, and
 // names that were acknowledged and are none: a slip of the finger must not pass.
 func (w way) unacknowledged(acks []string) []string {
-	var out []string
-	for _, it := range w.left() {
-		if !slices.Contains(acks, it.Name) {
-			out = append(out, fmt.Sprintf("%s: %s; once you have, say --ack %s", it.Name, it.Why, it.Name))
+	var open, out []string
+	for _, name := range w.names() {
+		if !slices.Contains(acks, name) {
+			open = append(open, name)
 		}
+	}
+	if len(open) > 0 {
+		out = append(out, fmt.Sprintf("nobody has acknowledged %s; once you have seen to it, add --ack %s", strings.Join(open, ", "), strings.Join(open, " --ack ")))
 	}
 	for _, name := range acks {
 		if !slices.Contains(w.names(), name) {

@@ -105,7 +105,7 @@ func (w *Watcher) readNotes(c *Candidate, running builds.Version, from upstream.
 	slices.Reverse(way)
 	var read []notes.Notes
 	for _, p := range append(way, from.Published) {
-		n, err := notes.Parse([]byte(p.Body))
+		n, err := notes.ParseOf(p.Version, []byte(p.Body))
 		if err != nil {
 			c.Doubts = append(c.Doubts, fmt.Sprintf("the notes of %s cannot be read: %v", p.Tag, err))
 			continue
