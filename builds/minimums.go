@@ -13,6 +13,9 @@ type Minimum struct {
 	Min string `json:"min"`
 	// By says what holds it, and when: a file of the tree, or a locked gem.
 	By string `json:"by"`
+	// Unless is the variable of the environment by which a team may do without; empty
+	// where the release needs it in any case.
+	Unless string `json:"unless,omitempty"`
 }
 
 // sidekiqRedis is the oldest Redis with which each major of Sidekiq boots; it
@@ -37,11 +40,11 @@ func minimums(t Tree, pins Pins) (map[string]Minimum, error) {
 	out := map[string]Minimum{}
 	for _, part := range pins.RubyAllowed {
 		if m := rubyMinimum.FindStringSubmatch(part); m != nil {
-			out["ruby"] = Minimum{m[1], "Gemfile: " + pins.RubyAllowed.String()}
+			out["ruby"] = Minimum{Min: m[1], By: "Gemfile: " + pins.RubyAllowed.String()}
 		}
 	}
 	if m := nodeMinimum.FindStringSubmatch(pins.NodeAllowed); m != nil {
-		out["node"] = Minimum{m[1], "package.json: " + pins.NodeAllowed}
+		out["node"] = Minimum{Min: m[1], By: "package.json: " + pins.NodeAllowed}
 	}
 	for _, read := range []func(Tree, map[string]Minimum) error{postgresMinimum, libvipsMinimum, searchMinimum, redisMinimum} {
 		if err := read(t, out); err != nil {
@@ -64,10 +67,10 @@ func postgresMinimum(t Tree, out map[string]Minimum) error {
 		if err != nil {
 			return fmt.Errorf("cannot read the PostgreSQL that %s asks for, %q: %w", file, m[1], err)
 		}
-		out["postgresql"] = Minimum{fmt.Sprintf("%d.%d", n/10000, n%10000), file + " before every migration"}
+		out["postgresql"] = Minimum{Min: fmt.Sprintf("%d.%d", n/10000, n%10000), By: file + " before every migration"}
 	}
 	if m := schemaFloor.FindStringSubmatch(text); m != nil {
-		out["schema"] = Minimum{strings.ReplaceAll(m[1], "_", ""), file + " before migrations without downtime"}
+		out["schema"] = Minimum{Min: strings.ReplaceAll(m[1], "_", ""), By: file + " before migrations without downtime"}
 	}
 	return nil
 }
@@ -79,11 +82,12 @@ func libvipsMinimum(t Tree, out map[string]Minimum) error {
 		return err
 	}
 	if m := vipsMinimum.FindStringSubmatch(text); m != nil {
-		by := file + " at every start"
+		is := Minimum{Min: m[1] + "." + m[2], By: file + " at every start"}
 		if vipsChoice.MatchString(text) {
-			by = file + " at every start, where libvips is used"
+			// config/application.rb: libvips but for "false", and only for "true" before 4.4.
+			is.By, is.Unless = is.By+", where libvips is used", "MASTODON_USE_LIBVIPS"
 		}
-		out["libvips"] = Minimum{m[1] + "." + m[2], by}
+		out["libvips"] = is
 	}
 	return nil
 }
@@ -95,7 +99,7 @@ func searchMinimum(t Tree, out map[string]Minimum) error {
 		return err
 	}
 	if m := esMinimum.FindStringSubmatch(text); m != nil {
-		out["elasticsearch"] = Minimum{strings.TrimSuffix(m[1], ".x"), file + ": a warning to admins, where search is used"}
+		out["elasticsearch"] = Minimum{Min: strings.TrimSuffix(m[1], ".x"), By: file + ": a warning to admins, where search is used"}
 	}
 	return nil
 }
@@ -108,7 +112,7 @@ func redisMinimum(t Tree, out map[string]Minimum) error {
 	sidekiq := gems["sidekiq"]
 	major, _, _ := strings.Cut(sidekiq, ".")
 	if least, ok := sidekiqRedis[major]; ok {
-		out["redis"] = Minimum{least, "Sidekiq " + sidekiq + " at every start"}
+		out["redis"] = Minimum{Min: least, By: "Sidekiq " + sidekiq + " at every start"}
 	}
 	return nil
 }

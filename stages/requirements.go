@@ -53,7 +53,11 @@ func (d Deps) Requires(v *View, to builds.Version, minimums map[string]builds.Mi
 			if p.tool == "libvips" {
 				shipped = libvipsOf[os]
 			}
+			_, without := f.Env[least.Unless]
 			switch {
+			case without && (has == "" || older(has, least.Min)):
+				said = append(said, fmt.Sprintf("%s has no %s from %s on, which %s wants unless %s says that it does without; its value is not read, so see that it does (%s)",
+					n.Name, p.tool, least.Min, to, least.Unless, least.By))
 			case has == "" && shipped != "" && older(shipped, least.Min):
 				refused = append(refused, fmt.Sprintf("%s runs %s, which has %s %s, and %s needs %s: put the node on a newer image of its system", n.Name, os, p.tool, shipped, to, least.Min))
 			case has == "":

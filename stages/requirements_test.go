@@ -53,6 +53,33 @@ func TestWhatTheSystemLacksIsRefusedWithItsRemedy(t *testing.T) {
 	}
 }
 
+func TestWhatAFleetDoesWithoutIsNotRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		env     map[string]string
+		refused []string
+		said    []string
+	}{
+		"it says so":  {map[string]string{"MASTODON_USE_LIBVIPS": "a hash"}, nil, []string{"kirk has no libvips from 8.13 on, which v4.5.16 wants unless MASTODON_USE_LIBVIPS says"}},
+		"it does not": {nil, []string{"kirk has libvips 8.10.5 (debian 11)…its system has no newer one"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := goodLook(t)
+			for _, n := range l.d.Fleet.Apps() {
+				l.host(n.Name, has("vips-8.16.0", "ffmpeg version 7.1.5"))
+			}
+			l.host("kirk", func(f *node.Facts) {
+				f.Commands = nil
+				has("vips-8.10.5", "ffmpeg version 5.1.9")(f)
+				f.OSVersion, f.Env = "11", test.env
+			})
+			refused, said := l.d.Requires(l.v, version(t, "v4.5.16"),
+				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb, where libvips is used", Unless: "MASTODON_USE_LIBVIPS"}}, builds.EnvChanges{})
+			compareLines(t, "refused", refused, test.refused)
+			compareLines(t, "said", said, test.said)
+		})
+	}
+}
+
 func TestWhatAReleaseDoesNotAskForIsNotJudged(t *testing.T) {
 	l := goodLook(t)
 	if refused, said := l.d.Requires(l.v, version(t, "v4.6.0"), nil, builds.EnvChanges{}); len(refused)+len(said) > 0 {

@@ -10,7 +10,8 @@ const number = `\d+(?:\.\d+)*(?:-\d+)?(?:\.x)?`
 
 var (
 	// needs is a line of the list: "Node: 22 or newer", "libvips (optional, …): 8.13 or newer".
-	needs = regexp.MustCompile(`^([A-Za-z][\w .+-]*?)(?: \([^()]*\))?: (.+)$`)
+	needs   = regexp.MustCompile(`^([A-Za-z][\w .+-]*?)(?: \(([^()]*)\))?: (.+)$`)
+	mayLack = regexp.MustCompile(`(?i)^(?:optional|recommended)\b`)
 	// atLeast is what a line asks for: "7.0 or newer", "14 or higher", "2.7 to 3.0", ">= 14, < 18", "7.x".
 	atLeast = regexp.MustCompile(`^(?:>= ?)?(` + number + `)(?: or (?:newer|higher|later|above|greater))?` +
 		`((?: to|, ?<=?| and below) ?` + number + `)?(?: \([^()]*\))?\.?(.*)$`)
@@ -23,14 +24,14 @@ func (r *reader) dependency(b block) {
 	m := needs.FindStringSubmatch(line)
 	var v []string
 	if m != nil {
-		v = atLeast.FindStringSubmatch(m[2])
+		v = atLeast.FindStringSubmatch(m[3])
 	}
 	// The end of a body that is cut may be half a number.
 	if v == nil || (b.last && r.cut) || len(b.kids) > 1 || (v[3] != "" && !strings.HasPrefix(v[3], " ")) {
 		r.unknown(line)
 		return
 	}
-	d := Dependency{Name: m[1], Min: v[1]}
+	d := Dependency{Name: m[1], Min: v[1], Optional: mayLack.MatchString(m[2])}
 	i := slices.IndexFunc(r.n.Dependencies, func(o Dependency) bool { return o.Name == d.Name })
 	switch {
 	case i < 0 && len(r.n.Dependencies) < mostDependencies:

@@ -58,6 +58,8 @@ type Dependency struct {
 	// Min is the least version, as written: "14", "8.13", "6.9.7-7"; "7.x" is any of
 	// that major. An upper bound beside it is in Warnings.
 	Min string `json:"min"`
+	// Optional: the line says in brackets that one may do without, or with another.
+	Optional bool `json:"-"`
 }
 
 // Phase is when a step is done, seen from the restart onto the new code.

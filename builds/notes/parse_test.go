@@ -126,8 +126,11 @@ func TestALineOfDependenciesIsReadOrHandedOn(t *testing.T) {
 		"Ruby: 3.3 or newer":                          "Ruby 3.3",
 		"Node.js: 22 or higher.":                      "Node.js 22",
 		"**Redis**: 7.0 or newer":                     "Redis 7.0",
-		"Elasticsearch (optional): 7.x (or its kin)":  "Elasticsearch 7.x",
+		"Elasticsearch (optional): 7.x (or its kin)":  "Elasticsearch 7.x, optional",
 		"ImageMagick: 6.9.7-7 or newer":               "ImageMagick 6.9.7-7",
+		"libvips (optional, not both): 8.13 or newer": "libvips 8.13, optional",
+		"Search (recommended, for search): 7.x":       "Search 7.x, optional",
+		"Ruby (not optional): 3.3 or newer":           "Ruby 3.3",
 		"Ruby: 2.7 to 3.0":                            "Ruby 2.7, warned",
 		"Node: >= 14, < 18":                           "Node 14, warned",
 		"PostgreSQL: 12 or newer. Not 14.0 to 14.3":   "PostgreSQL 12, warned",
@@ -141,6 +144,9 @@ func TestALineOfDependenciesIsReadOrHandedOn(t *testing.T) {
 		got := "unknown"
 		if len(n.Unknown) == 0 {
 			got = n.Dependencies[0].Name + " " + n.Dependencies[0].Min
+			if n.Dependencies[0].Optional {
+				got += ", optional"
+			}
 			if len(n.Warnings) > 0 {
 				got += ", warned"
 			}

@@ -153,6 +153,17 @@ func TestNotesOfTheWayThatCannotBeReadTakeNoneOfTheOthersAlong(t *testing.T) {
 	}
 }
 
+func TestOfTheNotesMinimumsThoseCountThatNoCodeChecks(t *testing.T) {
+	w := way{read: []notes.Notes{{Dependencies: []notes.Dependency{{Name: "FFMpeg", Min: "5.1"}, {Name: "Node", Min: "22"}, {Name: "libvips", Min: "8.13", Optional: true}}}}}
+	if got := w.minimums(); len(got) != 2 || got["ffmpeg"].Min != "5.1" || got["node"].By != "the release notes" {
+		t.Errorf("%v", got)
+	}
+	w.understood = &builds.Understanding{Requirements: map[string]builds.Minimum{"node": {Min: "22.1", By: "package.json"}}}
+	if got := w.minimums(); len(got) != 2 || got["node"].By != "package.json" {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestAPlanIsToldWithTheDecisionFirst(t *testing.T) {
 	version := func(s string) builds.Version {
 		v, err := builds.ParseVersion(s)

@@ -219,7 +219,9 @@ func (w way) minimums() map[string]builds.Minimum {
 	out := map[string]builds.Minimum{}
 	if len(w.read) > 0 {
 		for _, d := range w.read[len(w.read)-1].Dependencies {
-			out[strings.ToLower(d.Name)] = builds.Minimum{Min: d.Min, By: "the release notes"}
+			if !d.Optional {
+				out[strings.ToLower(d.Name)] = builds.Minimum{Min: d.Min, By: "the release notes"}
+			}
 		}
 	}
 	if w.understood != nil {
