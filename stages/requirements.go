@@ -2,7 +2,6 @@ package stages
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,9 +36,9 @@ var libvipsOf = map[string]string{"debian 11": "8.10", "debian 12": "8.14", "deb
 var firstNumbers = regexp.MustCompile(`\d+(?:\.\d+)+`)
 
 // Requires judges what a release asks of the systems of the nodes and was not judged by
-// the survey: libraries and programs, and environment names that it reads no more.
-// minimums are by name in lower case, as builds.Understanding has them.
-func (d Deps) Requires(v *View, to builds.Version, minimums map[string]builds.Minimum, env builds.EnvChanges) (refused, said []string) {
+// the survey: libraries and programs. minimums are by name in lower case, as
+// builds.Understanding has them.
+func (d Deps) Requires(v *View, to builds.Version, minimums map[string]builds.Minimum) (refused, said []string) {
 	for _, n := range d.Fleet.Apps() {
 		f := v.Facts[n.Name]
 		for i, p := range systemProbes {
@@ -66,17 +65,22 @@ func (d Deps) Requires(v *View, to builds.Version, minimums map[string]builds.Mi
 				refused = append(refused, fmt.Sprintf("%s has %s %s (%s), and %s needs %s (%s): %s", n.Name, p.tool, has, os, to, least.Min, least.By, remedy(shipped, least.Min)))
 			}
 		}
-		var gone []string
-		for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-			if slices.Contains(env.Removed, name) && !slices.Contains(env.Comments, name) {
-				gone = append(gone, name)
-			}
-		}
-		if len(gone) > 0 {
-			said = append(said, fmt.Sprintf("%s sets %s, which %s does not read any more", n.Name, strings.Join(gone, ", "), to))
-		}
 	}
 	return refused, said
+}
+
+// Dropped are the environment names that a release reads no more and nodes set, each with
+// those nodes. A name of which only comments spoke is none.
+func (d Deps) Dropped(v *View, env builds.EnvChanges) map[string][]string {
+	out := map[string][]string{}
+	for _, n := range d.Fleet.Apps() {
+		for _, name := range env.Removed {
+			if _, set := v.Facts[n.Name].Env[name]; set && !slices.Contains(env.Comments, name) {
+				out[name] = append(out[name], n.Name)
+			}
+		}
+	}
+	return out
 }
 
 // remedy is what to do about what is too old.

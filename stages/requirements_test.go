@@ -32,10 +32,6 @@ func TestWhatTheSystemLacksIsRefusedWithItsRemedy(t *testing.T) {
 		"an old system that tells none": {func(f *node.Facts) { has("", "ffmpeg version 5.1.9")(f); f.OSVersion = "11" }, []string{"kirk runs debian 11, which has libvips 8.10, and v4.6.0 needs 8.13: put the node on a newer image"}, nil},
 		"an old ffmpeg":                 {has("vips-8.14.1", "ffmpeg version 4.3.9-0+deb11u1"), []string{"kirk has ffmpeg 4.3.9 (debian 12), and v4.6.0 needs 5.1 (notes): upgrade the package"}, nil},
 		"nothing can be found out":      {has("", ""), nil, []string{"kirk: it could not be found out which libvips", "kirk: it could not be found out which ffmpeg"}},
-		"a name that is read no more": {func(f *node.Facts) {
-			has("vips-8.14.1", "ffmpeg version 5.1.9")(f)
-			f.Env = map[string]string{"STATSD_ADDR": "x", "LOCAL_DOMAIN": "y"}
-		}, nil, []string{"kirk sets STATSD_ADDR, which v4.6.0 does not read any more"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := goodLook(t)
@@ -45,8 +41,7 @@ func TestWhatTheSystemLacksIsRefusedWithItsRemedy(t *testing.T) {
 			l.host("kirk", func(f *node.Facts) { f.Commands = nil })
 			l.host("kirk", test.kirk)
 			refused, said := l.d.Requires(l.v, version(t, "v4.6.0"),
-				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb"}, "ffmpeg": {Min: "5.1", By: "notes"}, "ruby": {Min: "3.3"}},
-				builds.EnvChanges{Removed: []string{"STATSD_ADDR", "OLD"}, Comments: []string{"OLD"}})
+				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb"}, "ffmpeg": {Min: "5.1", By: "notes"}, "ruby": {Min: "3.3"}})
 			compareLines(t, "refused", refused, test.refused)
 			compareLines(t, "said", said, test.said)
 		})
@@ -73,7 +68,7 @@ func TestWhatAFleetDoesWithoutIsNotRefused(t *testing.T) {
 				f.OSVersion, f.Env = "11", test.env
 			})
 			refused, said := l.d.Requires(l.v, version(t, "v4.5.16"),
-				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb, where libvips is used", Unless: "MASTODON_USE_LIBVIPS"}}, builds.EnvChanges{})
+				map[string]builds.Minimum{"libvips": {Min: "8.13", By: "vips.rb, where libvips is used", Unless: "MASTODON_USE_LIBVIPS"}})
 			compareLines(t, "refused", refused, test.refused)
 			compareLines(t, "said", said, test.said)
 		})
@@ -82,8 +77,20 @@ func TestWhatAFleetDoesWithoutIsNotRefused(t *testing.T) {
 
 func TestWhatAReleaseDoesNotAskForIsNotJudged(t *testing.T) {
 	l := goodLook(t)
-	if refused, said := l.d.Requires(l.v, version(t, "v4.6.0"), nil, builds.EnvChanges{}); len(refused)+len(said) > 0 {
+	if refused, said := l.d.Requires(l.v, version(t, "v4.6.0"), nil); len(refused)+len(said) > 0 {
 		t.Errorf("%q, %q", refused, said)
+	}
+}
+
+func TestANameThatIsReadNoMoreIsDroppedWhereANodeSetsIt(t *testing.T) {
+	l := goodLook(t)
+	for _, n := range l.d.Fleet.Apps() {
+		l.host(n.Name, func(f *node.Facts) { f.Env = map[string]string{"LOCAL_DOMAIN": "x", "OLD": "x"} })
+	}
+	l.host("kirk", func(f *node.Facts) { f.Env["STATSD_ADDR"] = "x" })
+	got := l.d.Dropped(l.v, builds.EnvChanges{Removed: []string{"NOBODYS", "OLD", "STATSD_ADDR"}, Comments: []string{"OLD"}, Added: []string{"LOCAL_DOMAIN"}})
+	if len(got) != 1 || len(got["STATSD_ADDR"]) != 1 || got["STATSD_ADDR"][0] != "kirk" {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -164,6 +164,21 @@ func TestOfTheNotesMinimumsThoseCountThatNoCodeChecks(t *testing.T) {
 	}
 }
 
+func TestWhatAReleaseDropsAndTheFleetSetsIsAcknowledgedByName(t *testing.T) {
+	var w way
+	to, err := builds.ParseVersion("v4.3.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.drops(to, map[string][]string{"STATSD_ADDR": {"kirk", "spock"}, "STATSD_SIDEKIQ": {"kirk"}})
+	if got := strings.Join(w.unacknowledged([]string{"env-statsd-sidekiq"}), "; "); got != "nobody has acknowledged env-statsd-addr; once you have seen to it, add --ack env-statsd-addr" {
+		t.Error(got)
+	}
+	if got := w.asks()[0]; got != "env-statsd-addr: v4.3.0 does not read STATSD_ADDR any more, which kirk, spock set: see what took its place" {
+		t.Error(got)
+	}
+}
+
 func TestAPlanIsToldWithTheDecisionFirst(t *testing.T) {
 	version := func(s string) builds.Version {
 		v, err := builds.ParseVersion(s)

@@ -111,7 +111,8 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	if since := p.way.since; !since.IsZero() && x.config.Policy.Deadline > 0 {
 		p.deadline = since.Add(x.config.Policy.Deadline)
 	}
-	lacking, said := x.deps.Requires(seen, f.To.Version, p.way.minimums(), p.way.env())
+	lacking, said := x.deps.Requires(seen, f.To.Version, p.way.minimums())
+	p.way.drops(f.To.Version, x.deps.Dropped(seen, p.way.env()))
 	p.refused, f.Said = append(p.refused, lacking...), append(f.Said, said...)
 	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
 	if p.hash, err = x.hashOf(p); err != nil {

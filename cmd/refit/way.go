@@ -67,6 +67,17 @@ func (w *way) lacks(name, why string, reasons ...string) {
 	w.items = append(w.items, notes.Item{Name: name, By: notes.Admin, Why: why, Texts: reasons})
 }
 
+// drops makes an item of each environment name that the target reads no more, with the
+// nodes that set it: what it switched is gone, whatever the notes say.
+func (w *way) drops(to builds.Version, names map[string][]string) {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		w.items = append(w.items, notes.Item{
+			Name: "env-" + strings.ToLower(strings.ReplaceAll(name, "_", "-")), By: notes.Admin,
+			Why: fmt.Sprintf("%s does not read %s any more, which %s set: see what took its place", to, name, strings.Join(names[name], ", ")),
+		})
+	}
+}
+
 // readFolder reads the notes of a folder; known are the releases that there are, of which
 // each on the way should have some.
 func (w *way) readFolder(dir string, from, to builds.Version, known []builds.Version) error {
