@@ -30,7 +30,7 @@ func Against(list []Notes, u builds.Understanding) []string {
 		names  []string // of items by which the notes say so
 	}{
 		{"database migrations", len(m.Pre)+len(m.Post) > 0, []string{"migrations", "pre-migrations", "two-step-migrations", "long-migrations"}},
-		{"migrations before the restart, apart from those after it", len(m.Post) > 0, []string{"pre-migrations", "two-step-migrations"}},
+		{"post-migrations", len(m.Post) > 0, []string{"pre-migrations", "two-step-migrations"}},
 		{"new gems", c.Gems != nil, []string{"bundle"}},
 		{"new node packages", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "yarn.lock"), []string{"yarn"}},
 		{"assets to be built", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "app/javascript"), []string{"assets"}},
@@ -41,7 +41,7 @@ func Against(list []Notes, u builds.Understanding) []string {
 		switch {
 		case one.source && !notes:
 			out = append(out, "the source has "+one.what+", of which the notes say nothing")
-		case !one.source && notes && one.what != "migrations before the restart, apart from those after it":
+		case !one.source && notes && one.what != "post-migrations": // the same words stand for pre-migrations alone
 			out = append(out, "the notes speak of "+one.what+", and the source has none")
 		}
 	}

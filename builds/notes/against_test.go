@@ -27,6 +27,15 @@ func TestNotesAndSourceAreHeldAgainstEachOther(t *testing.T) {
 		}, nil},
 		"notes alone speak of it": {[]notes.Notes{assets}, nil, []string{"the notes speak of assets to be built, and the source has none"}},
 		"the source alone has it": {[]notes.Notes{{}}, func(u *builds.Understanding) { u.Changes.Migrations.Pre = []string{"1_a"} }, []string{"the source has database migrations, of which the notes say nothing"}},
+		"post-migrations that are not told": {
+			[]notes.Notes{{Flags: []string{"Requires database migrations"}}},
+			func(u *builds.Understanding) { u.Changes.Migrations.Post = []string{"2_b"} },
+			[]string{"the source has post-migrations, of which the notes say nothing"},
+		},
+		"two steps for pre-migrations alone": {
+			[]notes.Notes{{Flags: []string{"Requires two-step database migration process for zero-downtime deployment"}}},
+			func(u *builds.Understanding) { u.Changes.Migrations.Pre = []string{"1_a"} }, nil,
+		},
 		"an older release's notes": {[]notes.Notes{steps, assets}, func(u *builds.Understanding) {
 			u.Changes.Gems = &builds.Gems{}
 			u.Changes.JavaScript = &builds.Touched{Files: []string{"yarn.lock", "app/javascript"}}

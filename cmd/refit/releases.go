@@ -148,12 +148,16 @@ func sightText(sight watcher.Sight) string {
 				fmt.Fprintf(&b, "  %s\n", text)
 			}
 		}
-		line(decisionWords(c.Decision) + ": " + c.Decision.Reason)
+		reason := c.Decision.Reason
+		if c.Decision.Do == policy.Question {
+			reason = cut(reason, 200) // the doubts stand below
+		}
+		line(decisionWords(c.Decision) + ": " + reason)
 		line(strings.Join(c.Advisory, ", "))
 		for _, text := range c.Brings {
 			line("- " + text)
 		}
-		for _, text := range c.Doubts {
+		for _, text := range short(c.Doubts) {
 			line("? " + text)
 		}
 		line(c.URL)
