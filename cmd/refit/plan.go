@@ -182,15 +182,16 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	for _, line := range p.summary() {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	list := func(title string, lines []string) {
+	whole := func(title string, lines []string) {
 		if len(lines) > 0 {
-			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(short(lines), "\n  "))
+			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(lines, "\n  "))
 		}
 	}
+	list := func(title string, lines []string) { whole(title, short(lines)) }
 	list("advisories", p.way.advisories)
-	leftToYou(&b, p.way.asks())
+	whole(leftToYou, p.way.asks())
 	list("the notes and the source differ", p.way.differences)
-	list("to be known", slices.Concat(f.Said, p.way.said))
+	whole("to be known", slices.Concat(f.Said, p.way.said))
 	list("migrations to look at before", risky(p.way.risky()))
 	list("migrations while the old code serves", migrationNames(f.Pre))
 	list("migrations after which the old code cannot run", migrationNames(f.Post))
@@ -214,13 +215,13 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 
 // summary is what a person decides by.
 func (p *planned) summary() []string {
+	if len(p.Steps) == 0 {
+		return nil // it is not known what runs, and so not what is lacking
+	}
 	f := p.facts
 	order := first(f.SidekiqFirst) + " is rolled first"
 	if d := usually(p.Plan); d > 0 {
 		order += fmt.Sprintf("; it takes about %s, by %s", d.Round(time.Minute), count(p.earlier, "earlier run"))
-	}
-	if len(p.Steps) == 0 {
-		return nil // it is not known what runs, and so not what is lacking
 	}
 	out := []string{wayBack(p.From, migrationNames(f.Pre), migrationNames(f.Post), p.way.risky()), order}
 	if !p.way.published.IsZero() {

@@ -18,16 +18,17 @@ func (p planJSON) print(w io.Writer) error {
 	for _, line := range p.summary() {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	list := func(title string, lines []string) {
+	whole := func(title string, lines []string) {
 		if len(lines) > 0 {
-			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(short(lines), "\n  "))
+			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(lines, "\n  "))
 		}
 	}
+	list := func(title string, lines []string) { whole(title, short(lines)) }
 	c := p.Changes
 	list("advisories", p.Advisory)
-	leftToYou(&b, p.asks)
+	whole(leftToYou, p.asks)
 	list("the notes and the source differ", p.Differences)
-	list("to be known", p.Said)
+	whole("to be known", p.Said)
 	list("migrations to look at before", risky(c.Migrations.Risky))
 	list("migrations that changed in place and will not run again where they ran", c.Migrations.Changed)
 	if lines := changeLines(c); len(lines) > 0 {
@@ -37,12 +38,8 @@ func (p planJSON) print(w io.Writer) error {
 	return err
 }
 
-// leftToYou lists all that a person has to see to: none of it is left out.
-func leftToYou(b *strings.Builder, asks []string) {
-	if len(asks) > 0 {
-		fmt.Fprintf(b, "\nleft to you; `refit notes` has more of the words\n  %s\n", strings.Join(asks, "\n  "))
-	}
-}
+// leftToYou is the title over what a person has to see to, none of which is left out.
+const leftToYou = "left to you; `refit notes` has more of the words"
 
 // short leaves out what would fill a screen; the JSON has it.
 func short(lines []string) []string {
