@@ -209,6 +209,9 @@ func TestAPlanIsToldWithTheDecisionFirst(t *testing.T) {
 	if !strings.HasPrefix(out, "v4.6.4 → v4.6.5: nothing stands against it\n  no migration: it can be undone at any time\n  web is rolled first; it takes about 4m0s, by 1 earlier run\n  commit abc, tree def\n  plan 0123456789abcdef\n") {
 		t.Error(out)
 	}
+	if secured := told(nil, func(p *planned) { p.way.advisories = []string{"CVE-2030-1111", "CVE-2030-2222"} }); !strings.Contains(secured, "nothing stands against it\n  security: CVE-2030-1111, CVE-2030-2222\n  no migration") {
+		t.Error(secured)
+	}
 	if !strings.Contains(out, "\n  encryption-keys: made once (Make them.; 1 more)\n    $ bin/rails db:encryption:init\n") {
 		t.Error(out)
 	}

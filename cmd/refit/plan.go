@@ -188,7 +188,6 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 		}
 	}
 	list := func(title string, lines []string) { whole(title, short(lines)) }
-	list("advisories", p.way.advisories)
 	whole(leftToYou, p.way.asks())
 	list("the notes and the source differ", p.way.differences)
 	whole("to be known", slices.Concat(f.Said, p.way.said))
@@ -223,7 +222,7 @@ func (p *planned) summary() []string {
 	if d := usually(p.Plan); d > 0 {
 		order += fmt.Sprintf("; it takes about %s, by %s", d.Round(time.Minute), count(p.earlier, "earlier run"))
 	}
-	out := []string{wayBack(p.From, migrationNames(f.Pre), migrationNames(f.Post), p.way.risky()), order}
+	out := append(security(p.way.advisories), wayBack(p.From, migrationNames(f.Pre), migrationNames(f.Post), p.way.risky()), order)
 	if !p.way.published.IsZero() {
 		line := "published " + p.way.published.UTC().Format(time.RFC1123)
 		if !p.deadline.IsZero() {

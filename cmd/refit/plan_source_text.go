@@ -25,7 +25,6 @@ func (p planJSON) print(w io.Writer) error {
 	}
 	list := func(title string, lines []string) { whole(title, short(lines)) }
 	c := p.Changes
-	list("advisories", p.Advisory)
 	whole(leftToYou, p.asks)
 	list("the notes and the source differ", p.Differences)
 	whole("to be known", p.Said)
@@ -39,7 +38,7 @@ func (p planJSON) print(w io.Writer) error {
 }
 
 // leftToYou is the title over what a person has to see to, none of which is left out.
-const leftToYou = "left to you; `refit notes` has more of the words"
+const leftToYou = "left to you, acknowledged with --ack and the name; `refit notes` has more of the words"
 
 // short leaves out what would fill a screen; the JSON has it.
 func short(lines []string) []string {
@@ -64,6 +63,14 @@ func decision(open string, against []string) string {
 	return fmt.Sprintf("no: %d things stand against it, named at the end", len(against))
 }
 
+// security is a line where the notes name advisories.
+func security(advisories []string) []string {
+	if len(advisories) == 0 {
+		return nil
+	}
+	return []string{"security: " + strings.Join(advisories, ", ")}
+}
+
 // wayBack says whether an upgrade can be undone, by the migrations that it applies.
 func wayBack(from string, pre, post []string, risky []builds.Risky) string {
 	switch {
@@ -79,7 +86,7 @@ func wayBack(from string, pre, post []string, risky []builds.Risky) string {
 // summary is what a person decides by: can it be undone, how long may it take, in which order.
 func (p planJSON) summary() []string {
 	m := p.Changes.Migrations
-	out := []string{wayBack(p.From, m.Pre, m.Post, m.Risky)}
+	out := append(security(p.Advisory), wayBack(p.From, m.Pre, m.Post, m.Risky))
 	jobs := p.Changes.Jobs
 	switch {
 	case len(jobs.Added) > 0:
