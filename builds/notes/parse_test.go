@@ -220,6 +220,7 @@ func TestNothingThatSoundsLikeAnInstructionIsLost(t *testing.T) {
 		"a line after more brackets than count": "## Upgrade notes\n\n" + strings.Repeat("[", 500) + said + "\n",
 		"a quote deeper than is followed":       "## Upgrade notes\n\n" + strings.Repeat("> ", 50) + said + "\n",
 		"behind a hint":                         "## Update steps\n\n> [!TIP]\n> The `charlock_holmes` gem may fail to build. " + said + " before.\n",
+		"a command before all":                  "The cure is `bin/tootctl sharpen --all`. " + said + ".\n",
 		"an order before all":                   "Set your clocks. Configure nothing, and " + said + ".\n",
 		"a warning":                             "## Upgrade notes\n\n> [!CAUTION]\n> " + said + "\n",
 		"a breaking change":                     "## Changelog\n\n### Changed\n\n- Change all. This is a breaking change: " + said + "\n",

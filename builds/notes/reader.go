@@ -151,7 +151,7 @@ func (r *reader) text(b block) {
 
 // sentences reads text sentence by sentence: what is upstream's standing wording says
 // nothing of this release, or is noted; the rest is for a person. Unless all is told to
-// count, only what sounds like an instruction does.
+// count, or there is a command, only what sounds like an instruction does.
 func (r *reader) sentences(text string, codes []string, all bool) {
 	switch {
 	case without.MatchString(text):
@@ -159,6 +159,7 @@ func (r *reader) sentences(text string, codes []string, all bool) {
 	case with.MatchString(text):
 		r.target = Docker
 	}
+	all = all || len(commands(codes)) > 0
 	var rest []string
 	for _, s := range split(flat(text)) {
 		if !r.standing(s) && (all || instructs(s) || announces(s)) {
