@@ -119,7 +119,7 @@ func TestNotesThatAreMissingInTheMiddleAreMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for _, it := range notes.Way(v(test.from), test.read...) {
-				if it.Name != "skipped-notes" || it.By != notes.Admin {
+				if it.Name != "skipped-notes" || it.By != notes.Admin || test.want == "" {
 					t.Errorf("%+v", it)
 				}
 				got = append(got, it.Texts...)
