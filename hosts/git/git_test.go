@@ -273,6 +273,38 @@ func TestServerErrorsAreToldApart(t *testing.T) {
 	}
 }
 
+func TestATokenInAURLIsSentAndNeverShown(t *testing.T) {
+	const token = "ghp_0123456789abcdef"
+	for _, login := range []string{token, "x-access-token:" + token} {
+		var got []string
+		status := http.StatusUnauthorized
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			name, password, _ := r.BasicAuth()
+			got = append(got, strings.TrimSuffix(name+":"+password, ":"))
+			w.WriteHeader(status)
+		}))
+		at := strings.Replace(srv.URL, "http://", "http://"+login+"@", 1) + "/x.git"
+		m := open(t, git.Options{URL: at})
+		ask := func() error { _, err := m.Tag(t.Context(), "v4.5.14"); return err }
+		errs := []error{ask()}
+		status = http.StatusInternalServerError
+		errs = append(errs, ask())
+		srv.Close()
+		_, probed := git.Probe(t.Context(), git.Options{URL: at}, "v4.5.14")
+		for i, err := range append(errs, ask(), probed) {
+			if err == nil || strings.Contains(err.Error(), token) || !strings.Contains(err.Error(), srv.Listener.Addr().String()) {
+				t.Errorf("error %d is %v", i, err)
+			}
+		}
+		if len(got) < 2 || slices.ContainsFunc(got, func(s string) bool { return s != login }) {
+			t.Errorf("the server was shown %q", got)
+		}
+		if strings.Contains(m.URL(), token) {
+			t.Errorf("%s", m.URL())
+		}
+	}
+}
+
 func TestAFetchCutShortIsNotTakenForWhole(t *testing.T) {
 	u := awkward(t)
 	dir := filepath.Join(t.TempDir(), "cache")
@@ -319,6 +351,7 @@ func TestATreeThatReachesOutIsRefused(t *testing.T) {
 			root := u.mktree("040000 tree " + sub + "\t.GIT\n")
 			u.git("tag", "v9.0.0", u.git("commit-tree", "-m", "evil", root))
 		},
+		"control characters": func(u *upstream) { u.write("dist/\x1b[2Jnginx.conf", "x", 0o644) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := awkward(t)

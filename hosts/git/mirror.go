@@ -27,13 +27,16 @@ type Mirror struct {
 	auth transport.AuthMethod
 }
 
+// URL is the repository's as it is asked, which may be shown: no name and no
+// password of http stands in it.
+func (m *Mirror) URL() string { return m.url }
+
 // Open opens the cache, or makes an empty one. It asks nothing of the repository.
 func Open(opts Options) (*Mirror, error) {
 	if opts.URL == "" || opts.Dir == "" {
 		return nil, errors.New("cannot open a git cache without a URL and a directory")
 	}
-	url := Apply(opts.InsteadOf, opts.URL)
-	auth, err := authFor(url, opts)
+	url, auth, err := remoteOf(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +69,7 @@ func (m *Mirror) Tags(ctx context.Context) ([]string, error) {
 // Probe asks the repository for one tag's hash, of the tag object where there
 // is one, and fetches nothing. opts.Dir is not used.
 func Probe(ctx context.Context, opts Options, name string) (string, error) {
-	url := Apply(opts.InsteadOf, opts.URL)
-	auth, err := authFor(url, opts)
+	url, auth, err := remoteOf(opts)
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,22 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
+// remoteOf is where a repository is asked, and with what. A token that stands in a
+// URL of http is taken out of it: it would stand in every error, in go-git's too.
+func remoteOf(opts Options) (string, transport.AuthMethod, error) {
+	at := Apply(opts.InsteadOf, opts.URL)
+	if u, err := url.Parse(at); err == nil && u.User != nil && (u.Scheme == "http" || u.Scheme == "https") {
+		if opts.Username == "" && opts.Password == "" {
+			opts.Username = u.User.Username()
+			opts.Password, _ = u.User.Password()
+		}
+		u.User = nil
+		at = u.String()
+	}
+	auth, err := authFor(at, opts)
+	return at, auth, err
+}
+
 // authFor makes what go-git needs to speak to url. For ssh it holds the host to
 // the known hosts file given: go-git's own default would read the user's.
 func authFor(url string, opts Options) (transport.AuthMethod, error) {
@@ -31,7 +48,7 @@ func authFor(url string, opts Options) (transport.AuthMethod, error) {
 	}
 	switch ep.Protocol {
 	case "http", "https":
-		if opts.Password == "" {
+		if opts.Username == "" && opts.Password == "" {
 			return nil, nil
 		}
 		return &http.BasicAuth{Username: opts.Username, Password: opts.Password}, nil
