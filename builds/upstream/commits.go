@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/git"
 )
 
 // Commits names the commit of each release, for a repository that has
@@ -18,7 +19,12 @@ type Commits struct {
 	order     []string
 }
 
-type named struct{ hash, tree string }
+// named is a release's commit as somebody named it, with its tree or without; tag is what
+// the repository says of it, where that was asked.
+type named struct {
+	hash, tree string
+	tag        git.Tag
+}
 
 var wholeHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 

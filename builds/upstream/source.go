@@ -50,7 +50,7 @@ func Open(opts git.Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{repository: m, url: opts.URL}, nil
+	return &Source{repository: m, url: m.URL()}, nil
 }
 
 // Clone is a source that lies on this machine. Close it.
@@ -106,6 +106,11 @@ func (s *Source) Tag(ctx context.Context, v builds.Version) (builds.Release, err
 	if err != nil {
 		return builds.Release{}, err
 	}
+	return s.read(v, tag)
+}
+
+// read reads what a resolved tag's tree says.
+func (s *Source) read(v builds.Version, tag git.Tag) (builds.Release, error) {
 	tree, err := s.tree(tag)
 	if err != nil {
 		return builds.Release{}, err

@@ -44,7 +44,7 @@ func (r Reader) Understand(ctx context.Context, s *Source, from, to builds.Versi
 	if u, ok := r.kept(file); ok && a.fits(u.From.Tag) && b.fits(u.To.Tag) {
 		return u, nil
 	}
-	u, err := s.understand(ctx, from, to)
+	u, err := s.understand(ctx, from, to, a, b)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
@@ -61,7 +61,7 @@ func (s *Source) pin(ctx context.Context, v builds.Version) (named, error) {
 		return s.commits.of(v)
 	}
 	tag, err := s.repository.Tag(ctx, v.String())
-	return named{tag.Commit, tag.Tree}, err
+	return named{tag.Commit, tag.Tree, tag}, err
 }
 
 // fits tells whether a tag is what was named.
@@ -69,12 +69,12 @@ func (n named) fits(t git.Tag) bool {
 	return t.Commit == n.hash && (n.tree == "" || t.Tree == n.tree)
 }
 
-func (s *Source) understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
-	a, err := s.side(ctx, from)
+func (s *Source) understand(ctx context.Context, from, to builds.Version, x, y named) (builds.Understanding, error) {
+	a, err := s.side(ctx, from, x)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
-	b, err := s.side(ctx, to)
+	b, err := s.side(ctx, to, y)
 	if err != nil {
 		return builds.Understanding{}, err
 	}
@@ -92,12 +92,20 @@ func (s *Source) understand(ctx context.Context, from, to builds.Version) (build
 	return u, ctx.Err()
 }
 
-func (s *Source) side(ctx context.Context, v builds.Version) (builds.Side, error) {
-	release, err := s.Tag(ctx, v)
+// side reads a release. A tag that was resolved is not asked for again: a server lists
+// all that it has, pull requests too, for each question.
+func (s *Source) side(ctx context.Context, v builds.Version, n named) (builds.Side, error) {
+	if n.tag.Commit == "" {
+		var err error
+		if n.tag, err = s.resolve(ctx, v); err != nil {
+			return builds.Side{}, err
+		}
+	}
+	release, err := s.read(v, n.tag)
 	if err != nil {
 		return builds.Side{}, err
 	}
-	tree, err := s.tree(release.Tag)
+	tree, err := s.tree(n.tag)
 	return builds.Side{Release: release, Tree: tree}, err
 }
 

@@ -150,6 +150,19 @@ func TestWhatWasReadOnceIsNotReadAgain(t *testing.T) {
 	}
 }
 
+// A server lists all of its references for each question.
+func TestEachReleaseIsAskedForOnceWhetherItWasReadBeforeOrNot(t *testing.T) {
+	source, _ := clone(t, repository(t, "v4.5.9 4.5.9", "v4.5.10 4.5.10"))
+	times := source.Counted()
+	reader := upstream.Reader{Dir: t.TempDir()}
+	for _, how := range []string{"read", "kept"} {
+		*times = 0
+		if _, err := reader.Understand(t.Context(), source, parse(t, "v4.5.9"), parse(t, "v4.5.10")); err != nil || *times != 2 {
+			t.Errorf("%s: asked %d times (%v)", how, *times, err)
+		}
+	}
+}
+
 func TestAPlaceThatCannotBeWrittenCostsTimeNotThePlan(t *testing.T) {
 	source, _ := clone(t, repository(t, "v4.5.9 4.5.9", "v4.5.10 4.5.10"))
 	file := filepath.Join(t.TempDir(), "a file")
