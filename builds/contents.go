@@ -106,13 +106,28 @@ var (
 	quoted      = regexp.MustCompile(`^\s*['"]([^'"]+)['"]\s*$`)
 )
 
+// pinned is a version as a pin has it, or none. It becomes a part of paths.
+var pinned = regexp.MustCompile(`^[0-9A-Za-z.+-]*$`)
+
+// readPin reads a file that holds a version and nothing else; it may be missing.
+func readPin(t Tree, file, prefix string) (string, error) {
+	text, err := t.text(file)
+	if err != nil {
+		return "", err
+	}
+	pin := strings.TrimPrefix(strings.TrimSpace(text), prefix)
+	if !pinned.MatchString(pin) {
+		return "", fmt.Errorf("cannot read %s: %q is no version", file, pin)
+	}
+	return pin, nil
+}
+
 // readRuby reads .ruby-version and the Gemfile's requirement.
 func readRuby(t Tree, c *Contents) error {
-	pin, err := t.text(".ruby-version")
-	if err != nil {
+	var err error
+	if c.Pins.Ruby, err = readPin(t, ".ruby-version", "ruby-"); err != nil {
 		return err
 	}
-	c.Pins.Ruby = strings.TrimPrefix(strings.TrimSpace(pin), "ruby-")
 	gemfile, err := t.text("Gemfile")
 	if err != nil {
 		return err
@@ -159,11 +174,10 @@ var yarnPin = regexp.MustCompile(`^yarn@(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)(?:\+
 
 // readNode reads .nvmrc and package.json.
 func readNode(t Tree, c *Contents) error {
-	pin, err := t.text(".nvmrc")
-	if err != nil {
+	var err error
+	if c.Pins.Node, err = readPin(t, ".nvmrc", "v"); err != nil {
 		return err
 	}
-	c.Pins.Node = strings.TrimPrefix(strings.TrimSpace(pin), "v")
 	p, err := readPackage(t, "package.json")
 	if err != nil {
 		return err
@@ -205,6 +219,9 @@ func readLock(t Tree, c *Contents) error {
 		word := strings.TrimSpace(line)
 		switch {
 		case section == "BUNDLED WITH":
+			if !pinned.MatchString(word) {
+				return fmt.Errorf("cannot read Gemfile.lock: it is bundled with %q, which is no version", word)
+			}
 			c.Pins.Bundler = word
 		case src == nil:
 		case strings.HasPrefix(word, "remote: "):

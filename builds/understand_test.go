@@ -315,6 +315,19 @@ func TestASearchDefinitionThatDiffersInBlanksIsToldFromOneThatDiffers(t *testing
 	}
 }
 
+// A pin becomes a part of paths on hosts, and of what stands on a terminal.
+func TestAPinThatIsNoVersionIsRefused(t *testing.T) {
+	for file, text := range map[string]string{
+		".ruby-version": "3.4.7/../../../home/x\n",
+		".nvmrc":        "24.10\n::error::x",
+		"Gemfile.lock":  "BUNDLED WITH\n   2.7.2 \x1b[2J\n",
+	} {
+		if c, err := builds.ReadContents(standing(fixture{file: text}).tree()); err == nil || !strings.Contains(err.Error(), "cannot read "+file) {
+			t.Errorf("%s: %+v (%v)", file, c.Pins, err)
+		}
+	}
+}
+
 func TestWhatCannotBeReadStopsTheComparison(t *testing.T) {
 	for name, c := range map[string]struct {
 		is   fixture

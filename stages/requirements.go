@@ -10,63 +10,99 @@ import (
 	"vmst.io/refit/hosts/node"
 )
 
-// systemProbes ask which version of a library or a program of the system a node has. It
-// is the system's own: refit neither builds nor changes it.
-var systemProbes = []struct {
-	tool string
-	argv []string
+// systemTools are libraries and programs of the system, which refit neither builds nor
+// changes: how a node is asked for the version, the package that brings it, and the
+// versions that distributions ship (packages.debian.org, packages.ubuntu.com).
+var systemTools = []struct {
+	name    string
+	argv    []string
+	pack    string
+	shipped map[string]string
 }{
-	// Without its command-line tools, the package knows the library's version.
-	{"libvips", []string{"sh", "-c", `vips --version 2>/dev/null || dpkg-query -W -f='${Version}\n' 'libvips42*' 2>/dev/null | grep .`}},
-	{"ffmpeg", []string{"ffmpeg", "-version"}},
+	{
+		// Without its command-line tools, the package knows the library's version.
+		"libvips", []string{"sh", "-c", `vips --version 2>/dev/null || dpkg-query -W -f='${Version}\n' 'libvips42*' 2>/dev/null | grep .`}, "libvips-tools",
+		map[string]string{"debian 11": "8.10", "debian 12": "8.14", "debian 13": "8.16", "ubuntu 22.04": "8.12", "ubuntu 24.04": "8.15"},
+	},
+	{
+		"ffmpeg", []string{"ffmpeg", "-version"}, "ffmpeg",
+		map[string]string{"debian 11": "4.3", "debian 12": "5.1", "debian 13": "7.1", "ubuntu 22.04": "4.4", "ubuntu 24.04": "6.1"},
+	},
 }
 
-// systemCommands are systemProbes for a host. They come behind the toolchain's.
+// systemCommands ask a host for them. They come behind the toolchain's.
 func systemCommands() []node.FactCommand {
 	var out []node.FactCommand
-	for _, p := range systemProbes {
-		out = append(out, node.FactCommand{Argv: p.argv})
+	for _, t := range systemTools {
+		out = append(out, node.FactCommand{Argv: t.argv})
 	}
 	return out
 }
 
-// libvipsOf are the versions that distributions ship (packages.debian.org, packages.ubuntu.com).
-var libvipsOf = map[string]string{"debian 11": "8.10", "debian 12": "8.14", "debian 13": "8.16", "ubuntu 22.04": "8.12", "ubuntu 24.04": "8.15"}
-
 var firstNumbers = regexp.MustCompile(`\d+(?:\.\d+)+`)
 
-// Requires judges what a release asks of the systems of the nodes and was not judged by
-// the survey: libraries and programs. minimums are by name in lower case, as
-// builds.Understanding has them.
-func (d Deps) Requires(v *View, to builds.Version, minimums map[string]builds.Minimum) (refused, said []string) {
+// Requires judges what a release asks for by its source and its notes, beyond what the
+// survey judged without them: libraries and programs of the nodes' systems, newer
+// services than its series asked for so far, and queues that its code alone names. minimums are by name in lower case, as
+// builds.Understanding has them; changes are its.
+func (d Deps) Requires(v *View, f *Facts, minimums map[string]builds.Minimum, changes builds.Changes) (refused, said []string) {
+	j := &judgement{d: d, f: f, v: v}
+	j.services(minimums)
 	for _, n := range d.Fleet.Apps() {
-		f := v.Facts[n.Name]
-		for i, p := range systemProbes {
-			least, asked := minimums[p.tool]
-			if !asked {
-				continue
-			}
-			os := f.OS + " " + f.OSVersion
-			has := probed(f, i)
-			shipped := ""
-			if p.tool == "libvips" {
-				shipped = libvipsOf[os]
-			}
-			_, without := f.Env[least.Unless]
-			switch {
-			case without && (has == "" || older(has, least.Min)):
-				said = append(said, fmt.Sprintf("%s has no %s from %s on, which %s wants unless %s says that it does without; its value is not read, so see that it does (%s)",
-					n.Name, p.tool, least.Min, to, least.Unless, least.By))
-			case has == "" && shipped != "" && older(shipped, least.Min):
-				refused = append(refused, fmt.Sprintf("%s runs %s, which has %s %s, and %s needs %s: put the node on a newer image of its system", n.Name, os, p.tool, shipped, to, least.Min))
-			case has == "":
-				said = append(said, fmt.Sprintf("%s: it could not be found out which %s it has; %s needs %s (%s)", n.Name, p.tool, to, least.Min, least.By))
-			case older(has, least.Min):
-				refused = append(refused, fmt.Sprintf("%s has %s %s (%s), and %s needs %s (%s): %s", n.Name, p.tool, has, os, to, least.Min, least.By, remedy(shipped, least.Min)))
+		for i := range systemTools {
+			j.system(n, i, minimums)
+		}
+	}
+	for _, q := range changes.Queues.Added {
+		if !slices.Contains(d.queues(f), q) { // those of config/sidekiq.yml were judged
+			j.queue(q)
+		}
+	}
+	return j.refused, j.said
+}
+
+// services: what the source asks of PostgreSQL and Redis where that is more than what
+// refit knows of the series, which the survey holds them to.
+func (j *judgement) services(minimums map[string]builds.Minimum) {
+	known := needs(j.f.To.Version)
+	if n := j.v.Database.Number; j.v.DatabaseErr == nil && n/10000 >= known.postgres && older(fmt.Sprintf("%d.%d", n/10000, n%10000), minimums["postgresql"].Min) {
+		j.refuse("PostgreSQL is %s, and %s needs %s or newer (%s): upgrade the database first", j.v.Database.Server, j.f.To.Version, minimums["postgresql"].Min, minimums["postgresql"].By)
+	}
+	for _, n := range j.d.Fleet.Apps() {
+		for _, r := range j.v.Redis[n.Name].Servers {
+			if v, err := major(r.Version); err == nil && v >= known.redis && older(r.Version, minimums["redis"].Min) {
+				j.refuse("%s: the Redis at %s is %s, and %s needs %s or newer (%s): upgrade it first", n.Name, r.Address, r.Version, j.f.To.Version, minimums["redis"].Min, minimums["redis"].By)
 			}
 		}
 	}
-	return refused, said
+}
+
+// system: a library or a program of a node's system. What a node's own environment may
+// do without is only said: its values are not read, and the trial boot proves it.
+func (j *judgement) system(n Node, tool int, minimums map[string]builds.Minimum) {
+	t, f := systemTools[tool], j.v.Facts[n.Name]
+	least, asked := minimums[t.name]
+	if !asked {
+		return
+	}
+	os, has := f.OS+" "+f.OSVersion, probed(f, tool)
+	ships := t.shipped[os]
+	_, without := f.Env[least.Unless]
+	remedy := "on that node, apt-get update && apt-get install " + t.pack
+	if ships != "" && older(ships, least.Min) {
+		remedy = "its system has no newer one: put the node on a newer image"
+	}
+	switch {
+	case without && (has == "" || older(has, least.Min)):
+		j.say("%s has no %s from %s on, which %s wants unless %s says that it does without; its value is not read, so see that it does (%s)",
+			n.Name, t.name, least.Min, j.f.To.Version, least.Unless, least.By)
+	case has != "" && older(has, least.Min):
+		j.refuse("%s has %s %s (%s), and %s needs %s (%s): %s", n.Name, t.name, has, os, j.f.To.Version, least.Min, least.By, remedy)
+	case has == "" && ships != "" && older(ships, least.Min):
+		j.refuse("%s runs %s, which has %s %s, and %s needs %s (%s): %s", n.Name, os, t.name, ships, j.f.To.Version, least.Min, least.By, remedy)
+	case has == "":
+		j.say("%s: it could not be found out which %s it has; %s needs %s (%s)", n.Name, t.name, j.f.To.Version, least.Min, least.By)
+	}
 }
 
 // Dropped are the environment names that a release reads no more and nodes set, each with
@@ -83,17 +119,9 @@ func (d Deps) Dropped(v *View, env builds.EnvChanges) map[string][]string {
 	return out
 }
 
-// remedy is what to do about what is too old.
-func remedy(shipped, least string) string {
-	if shipped != "" && older(shipped, least) {
-		return "its system has no newer one: put the node on a newer image"
-	}
-	return "upgrade the package"
-}
-
-// probed is the version that a node's probe told; empty where it told none.
-func probed(f node.Facts, probe int) string {
-	at := len(f.Commands) - len(systemProbes) + probe
+// probed is the version of a tool that a node told; empty where it told none.
+func probed(f node.Facts, tool int) string {
+	at := len(f.Commands) - len(systemTools) + tool
 	if at < 0 || at >= len(f.Commands) || f.Commands[at].Error != "" {
 		return ""
 	}

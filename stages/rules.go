@@ -84,7 +84,7 @@ func unreachable(d Deps, v *View) []string {
 
 // path: the rules of the way from one release to another.
 func (j *judgement) path() {
-	v := builds.Path(j.f.From.Version, j.f.To.Version, builds.PathOptions{Now: j.v.At})
+	v := builds.Path(j.f.From.Version, j.f.To.Version, builds.PathOptions{Known: j.v.Known, Now: j.v.At})
 	if v.Refused != "" {
 		j.refuse("%s", v.Refused)
 	}
@@ -398,14 +398,14 @@ func (j *judgement) sidekiq() {
 
 // queues: every queue of the new release is served by a unit of refit.yml.
 func (j *judgement) queues() {
-	var served []string
-	for _, n := range j.d.sidekiqs() {
-		served = append(served, n.Queues()...)
-	}
 	for _, q := range j.d.queues(j.f) {
-		if !slices.Contains(served, q) {
-			j.refuse("%s brings the queue %s, which no unit of refit.yml serves: its jobs would wait for ever. Add it to a unit's command line (-q %s) and to that unit in refit.yml", j.f.To.Version, q, q)
-		}
+		j.queue(q)
+	}
+}
+
+func (j *judgement) queue(q string) {
+	if !slices.ContainsFunc(j.d.sidekiqs(), func(n Node) bool { return slices.Contains(n.Queues(), q) }) {
+		j.refuse("%s brings the queue %s, which no unit of refit.yml serves: its jobs would wait for ever. Add it to a unit's command line (-q %s) and to that unit in refit.yml", j.f.To.Version, q, q)
 	}
 }
 

@@ -45,6 +45,8 @@ type View struct {
 	Sidekiq     mastodon.SidekiqState
 	SidekiqErr  error
 	ProxyErr    map[string]error
+	// Known are the releases that upstream has tagged.
+	Known []builds.Version
 	// Search is the search server, which Mastodon can do without.
 	Search    mastodon.Search
 	SearchErr error
@@ -223,6 +225,9 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	f.Said = append(f.Said, decision.Said...)
 	d.order(v, f)
 	if !r.First {
+		if v.Known, err = r.Source.Tags(ctx); err != nil {
+			return f, v, refusals, err
+		}
 		f.Pre, f.Post = split(lacking(to.Contents, v.Database, true))
 		f.Baseline = baseline(v)
 		rs, said := rules(d, f, v)
