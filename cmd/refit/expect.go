@@ -43,12 +43,3 @@ func expect(ctx context.Context, shelf keeper.Shelf, p *pipeline.Plan) (runs int
 	}
 	return runs
 }
-
-// usually is how long a plan's steps take in all; 0 where nothing is known of any.
-func usually(p pipeline.Plan) time.Duration {
-	var all time.Duration
-	for _, s := range p.Steps {
-		all += s.Expect
-	}
-	return all
-}

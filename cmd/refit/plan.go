@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -80,8 +77,9 @@ type planned struct {
 	pipeline.Plan
 	facts   *stages.Facts
 	refused []string
-	// way is what upstream's source and notes say of it.
+	// way is what upstream's source and notes say of it, via the way to go, release by release.
 	way way
+	via []string
 	// hash is what an approval names.
 	hash string
 	// deadline is by when the policy wants it to run; zero for none.
@@ -106,13 +104,14 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 		return p, interrupted(ctx)
 	}
 	p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
+	p.via = builds.Path(f.From.Version, f.To.Version, builds.PathOptions{Known: seen.Known}).Via
 	p.way = x.readWay(ctx, f.From.Version, f.To.Version, say)
 	p.way.fleet(f)
 	if since := p.way.since; !since.IsZero() && x.config.Policy.Deadline > 0 {
 		p.deadline = since.Add(x.config.Policy.Deadline)
 	}
-	lacking, said := x.deps.Requires(seen, f.To.Version, p.way.minimums())
-	p.way.drops(f.To.Version, x.deps.Dropped(seen, p.way.env()))
+	lacking, said := x.deps.Requires(seen, f, p.way.minimums(), p.way.changes())
+	p.way.drops(f.To.Version, x.deps.Dropped(seen, p.way.changes().Env))
 	p.refused, f.Said = append(p.refused, lacking...), append(f.Said, said...)
 	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
 	if p.hash, err = x.hashOf(p); err != nil {
@@ -176,65 +175,7 @@ func (p *planned) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, p.json())
 	}
-	f := p.facts
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s: %s\n", f.From.Version, f.To.Version, decision("nothing stands against it", p.refused))
-	for _, line := range p.summary() {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
-	whole := func(title string, lines []string) {
-		if len(lines) > 0 {
-			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(lines, "\n  "))
-		}
-	}
-	list := func(title string, lines []string) { whole(title, short(lines)) }
-	whole(leftToYou, p.way.asks())
-	list("the notes and the source differ", p.way.differences)
-	whole("to be known", slices.Concat(f.Said, p.way.said))
-	list("migrations to look at before", risky(p.way.risky()))
-	list("migrations while the old code serves", migrationNames(f.Pre))
-	list("migrations after which the old code cannot run", migrationNames(f.Post))
-	list("migrations that changed in place and will not run again", migrationNames(f.Facets.MigrationsChanged))
-	list("job classes added", f.Facets.JobsAdded)
-	list("job classes removed", f.Facets.JobsRemoved)
-	list("queues added", f.Facets.QueuesAdded)
-	list("search definitions changed", f.Facets.ChewyChanged)
-	list("unit and nginx examples changed upstream (compare with yours)", f.Facets.DistChanged)
-	b.WriteByte('\n')
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for i, s := range p.Steps {
-		fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, s.Name(), s.Host, s.Why)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// summary is what a person decides by.
-func (p *planned) summary() []string {
-	if len(p.Steps) == 0 {
-		return nil // it is not known what runs, and so not what is lacking
-	}
-	f := p.facts
-	order := first(f.SidekiqFirst) + " is rolled first"
-	if d := usually(p.Plan); d > 0 {
-		order += fmt.Sprintf("; it takes about %s, by %s", d.Round(time.Minute), count(p.earlier, "earlier run"))
-	}
-	out := append(security(p.way.advisories), wayBack(p.From, migrationNames(f.Pre), migrationNames(f.Post), p.way.risky()), order)
-	if !p.way.published.IsZero() {
-		line := "published " + p.way.published.UTC().Format(time.RFC1123)
-		if !p.deadline.IsZero() {
-			line += ", to run by " + p.deadline.UTC().Format(time.RFC1123)
-		}
-		out = append(out, line)
-	}
-	out = append(out, fmt.Sprintf("commit %.12s, tree %.12s", f.To.Tag.Commit, f.To.Tag.Tree))
-	if p.hash != "" {
-		out = append(out, "plan "+p.hash)
-	}
-	return out
+	return p.json().print(w)
 }
 
 // first is the tier that is rolled first.

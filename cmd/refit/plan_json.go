@@ -22,12 +22,13 @@ type planJSON struct {
 	Advisory  []string `json:"advisories"`
 	Flags     []string `json:"flags"`
 	// Requirements are the oldest versions that the target's code accepts.
-	Requirements  map[string]builds.Minimum `json:"requirements"`
-	Changes       builds.Changes            `json:"changes"`
-	MigrationFree bool                      `json:"migration_free"`
-	Reversible    bool                      `json:"reversible"`
-	Order         string                    `json:"order"` // "sidekiq" or "web" is rolled first
-	Blockers      []string                  `json:"blockers"`
+	Requirements map[string]builds.Minimum `json:"requirements"`
+	// Changes is null where the source could not be read: that is not the same as nothing.
+	Changes       *builds.Changes `json:"changes"`
+	MigrationFree bool            `json:"migration_free"`
+	Reversible    bool            `json:"reversible"`
+	Order         string          `json:"order"` // "sidekiq" or "web" is rolled first
+	Blockers      []string        `json:"blockers"`
 	// Acknowledge are the names that --ack takes: what the notes leave to an admin.
 	Acknowledge []string   `json:"acknowledgements"`
 	Steps       []stepJSON `json:"steps"`
@@ -42,7 +43,11 @@ type planJSON struct {
 	// Pending are the migrations that the fleet's database lacks, by version and name.
 	Pending *pendingJSON `json:"pending,omitempty"`
 
-	asks []string // for people: what is left to them, with the reason
+	// For people: what is left to them with the reason, how long the steps take, and how
+	// many runs say so.
+	asks    []string
+	takes   time.Duration
+	earlier int
 }
 
 // stamp is a time for programs, empty for none.
@@ -67,24 +72,30 @@ func (w way) json(from builds.Version, to builds.Release) planJSON {
 		Via: []string{}, Said: append([]string{}, w.said...), Differences: append([]string{}, w.differences...), asks: w.asks(),
 	}
 	if u := w.understood; u != nil {
-		p.Requirements, p.Changes, p.MigrationFree, p.Reversible, p.Order = u.Requirements, u.Changes, u.MigrationFree, u.Reversible, u.Order
+		p.Requirements, p.Changes, p.MigrationFree, p.Reversible, p.Order = u.Requirements, &u.Changes, u.MigrationFree, u.Reversible, u.Order
 	}
 	return p
 }
 
 // json is a fleet's plan: what its database lacks counts, not what the sources differ in.
+// Of a fleet that does not run one release nothing is said but what stands against it.
 func (p *planned) json() planJSON {
 	f := p.facts
 	out := p.way.json(f.From.Version, f.To)
+	out.Blockers = append(out.Blockers, p.refused...)
+	if f.From.Version.IsZero() {
+		return out
+	}
 	out.ID, out.Hash, out.Order = p.ID, p.hash, first(f.SidekiqFirst)
 	out.Published, out.Deadline = stamp(p.way.published), stamp(p.deadline)
 	out.Pending = &pendingJSON{migrationNames(f.Pre), migrationNames(f.Post)}
 	out.MigrationFree, out.Reversible = len(f.Pre)+len(f.Post) == 0, len(f.Post) == 0
-	out.Blockers = append(out.Blockers, p.refused...)
-	out.Via = []string{f.To.Version.String()}
+	out.Via = append(out.Via, p.via...)
 	out.Said = slices.Concat(f.Said, out.Said)
 	for _, s := range p.Steps {
 		out.Steps = append(out.Steps, stepJSON{s.Name(), s.Host, s.Why, s.OneWay, s.Expect.Seconds()})
+		out.takes += s.Expect
 	}
+	out.earlier = p.earlier
 	return out
 }

@@ -156,9 +156,7 @@ func sourceError(ctx context.Context, err error) error {
 }
 
 func newSourcePlan(w way, v builds.Verdict, acks []string) planJSON {
-	u := *w.understood
-	p := w.json(u.From.Version, u.To)
-	p.Order = u.Order
+	p := w.json(w.understood.From.Version, w.understood.To)
 	if v.Refused != "" {
 		p.Blockers = append(p.Blockers, v.Refused)
 	}

@@ -167,7 +167,7 @@ func watchOptions(ctx context.Context, c config, say pipeline.Say) (watcher.Opti
 		return upstream.Follow(upstream.FollowOptions{Repo: r, GitHub: client, Witness: witness, Memory: m}), nil
 	}
 	o := watcher.Options{
-		Source: sourceOf{source, upstream.Reader{Say: say}}, Store: store, Policy: p, Line: c.line(), Doubts: c.overridden(),
+		Source: &sourceOf{source: source, reader: upstream.Reader{Say: say}}, Store: store, Policy: p, Line: c.line(), Doubts: c.overridden(),
 		Every: c.Watch.Every, Alarm: c.Watch.Alarm, Say: say,
 	}
 	if c.Watch.Feed != "none" {
@@ -215,15 +215,31 @@ func (c config) overridden() []string {
 	return out
 }
 
-// sourceOf reads a source with a cache beside it.
+// sourceOf reads a source with a cache beside it. It keeps what it read of the last pairs
+// at hand: git lists all of upstream's references for each question, megabytes, and a
+// watcher would ask at each look for as long as a release waits. That a tag stands where
+// it stood is asked of GitHub at each look.
 type sourceOf struct {
 	source *upstream.Source
 	reader upstream.Reader
+	last   map[[2]string]builds.Understanding
 }
 
 // Understand implements watcher.Source.
-func (o sourceOf) Understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
-	return o.reader.Understand(ctx, o.source, from, to)
+func (o *sourceOf) Understand(ctx context.Context, from, to builds.Version) (builds.Understanding, error) {
+	const most = 8 // candidates of one look are three at most
+	pair := [2]string{from.String(), to.String()}
+	if u, ok := o.last[pair]; ok {
+		return u, nil
+	}
+	u, err := o.reader.Understand(ctx, o.source, from, to)
+	if err == nil {
+		if o.last == nil || len(o.last) >= most {
+			o.last = map[[2]string]builds.Understanding{}
+		}
+		o.last[pair] = u
+	}
+	return u, err
 }
 
 // serveMetrics serves /metrics, where an address is named, until the function given back

@@ -42,7 +42,7 @@ func ackFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "ack", Usage: "acknowledge the `NAME` of something that the release notes leave to you; may be given again"}
 }
 
-// readWay reads what upstream says. What cannot be read is said, or is to be acknowledged.
+// readWay reads what upstream says. What cannot be read is to be acknowledged.
 func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipeline.Say) way {
 	var w way
 	u, err := upstream.Reader{Say: say}.Understand(ctx, x.source, from, to)
@@ -57,7 +57,7 @@ func (x *session) readWay(ctx context.Context, from, to builds.Version, say pipe
 	w.published, w.since = f.published, f.since
 	w.judge(from, f.read, f.unread)
 	if err != nil {
-		w.lacks(sourceUnread, "what the release changes could not be read from its source: compare the two releases yourself", err.Error())
+		w.lacks(sourceUnread, "what the release changes could not be read from its source, so nobody knows of risky migrations: compare the two releases yourself", err.Error())
 	}
 	return w
 }
@@ -212,17 +212,10 @@ func (w way) doubts() []string {
 	for _, name := range w.post {
 		out = append(out, "post-migration "+name+": there is no way back after it")
 	}
-	for _, line := range risky(w.risky()) {
+	for _, line := range risky(w.changes().Migrations.Risky) {
 		out = append(out, "migration "+line)
 	}
 	return out
-}
-
-func (w way) risky() []builds.Risky {
-	if w.understood == nil {
-		return nil
-	}
-	return w.understood.Changes.Migrations.Risky
 }
 
 // minimums are what the code asks for, and of what no code checks what the newest notes do.
@@ -241,12 +234,12 @@ func (w way) minimums() map[string]builds.Minimum {
 	return out
 }
 
-// env are the environment names that come and go.
-func (w way) env() builds.EnvChanges {
+// changes are what the source says, nothing where it could not be read.
+func (w way) changes() builds.Changes {
 	if w.understood == nil {
-		return builds.EnvChanges{}
+		return builds.Changes{}
 	}
-	return w.understood.Changes.Env
+	return w.understood.Changes
 }
 
 // flags are the overview's lines of all notes on the way.

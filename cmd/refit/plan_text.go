@@ -1,44 +1,67 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
 
 	"vmst.io/refit/builds"
 )
 
-// print writes the plan for people: the decision first, then what to know of it,
-// then what changes. What is long stands in the JSON.
+// print writes the plan for people: the decision first, then what to know of it, then
+// what changes, and the steps. What is long stands in the JSON.
 func (p planJSON) print(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s: %s\n", p.From, p.To, p.decision())
+	fmt.Fprintf(&b, "%s → %s: %s\n", cmp.Or(p.From, "what runs"), p.To, p.decision())
 	for _, line := range p.summary() {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	whole := func(title string, lines []string) {
+	list := func(title string, lines []string) {
 		if len(lines) > 0 {
 			fmt.Fprintf(&b, "\n%s\n  %s\n", title, strings.Join(lines, "\n  "))
 		}
 	}
-	list := func(title string, lines []string) { whole(title, short(lines)) }
-	c := p.Changes
-	whole(leftToYou, p.asks)
+	list("left to you, acknowledged with --ack and the name; `refit notes` has more of the words", p.asks)
 	list("the notes and the source differ", p.Differences)
-	whole("to be known", p.Said)
-	list("migrations to look at before", risky(c.Migrations.Risky))
-	list("migrations that changed in place and will not run again where they ran", c.Migrations.Changed)
-	if lines := changeLines(c); len(lines) > 0 {
-		fmt.Fprintf(&b, "\nwhat changes\n  %s\n", strings.Join(lines, "\n  "))
+	list("to be known", p.Said)
+	if m := p.Pending; m != nil {
+		list("migrations while the old code serves", short(m.Pre))
+		list("migrations after which the old code cannot run", m.Post)
 	}
-	_, err := io.WriteString(w, b.String())
+	if c := p.Changes; c != nil {
+		list("migrations to look at before", risky(c.Migrations.Risky))
+		list("what changes", changeLines(*c))
+	}
+	if len(p.Steps) > 0 {
+		b.WriteByte('\n')
+		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for i, s := range p.Steps {
+			fmt.Fprintf(t, "%2d\t%s\t%s\t%s\n", i+1, s.Name, s.Host, s.Why)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w, visible(b.String()))
 	return err
 }
 
-// leftToYou is the title over what a person has to see to, none of which is left out.
-const leftToYou = "left to you, acknowledged with --ack and the name; `refit notes` has more of the words"
+// visible replaces what would act on a terminal instead of standing there: the names of
+// a release's gems, files and settings are upstream's words.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
 
 // short leaves out what would fill a screen; the JSON has it.
 func short(lines []string) []string {
@@ -49,55 +72,85 @@ func short(lines []string) []string {
 	return append(slices.Clone(lines[:enough]), fmt.Sprintf("and %d more (see --json)", len(lines)-enough))
 }
 
-func (p planJSON) decision() string { return decision("the way is open", p.Blockers) }
-
-// decision is the first thing to know of a plan. What stands against it is named whole
-// at its end, where a person's eyes are when it has scrolled by.
-func decision(open string, against []string) string {
-	switch len(against) {
+func (p planJSON) decision() string {
+	switch len(p.Blockers) {
 	case 0:
-		return open
+		return "the way is open"
 	case 1:
-		return "no: " + against[0]
+		return "no: " + p.Blockers[0]
 	}
-	return fmt.Sprintf("no: %d things stand against it, named at the end", len(against))
+	return fmt.Sprintf("no: %d things stand against it, named at the end", len(p.Blockers))
 }
 
-// security is a line where the notes name advisories.
-func security(advisories []string) []string {
-	if len(advisories) == 0 {
+// summary is what a person decides by: can it be undone, how long may it take, in which
+// order. Of a fleet whose release is not known there is none.
+func (p planJSON) summary() []string {
+	if p.From == "" {
 		return nil
 	}
-	return []string{"security: " + strings.Join(advisories, ", ")}
+	var out []string
+	if len(p.Advisory) > 0 {
+		out = append(out, "security: "+strings.Join(p.Advisory, ", "))
+	}
+	out = append(out, p.undo(), p.why())
+	if p.takes > 0 {
+		out = append(out, fmt.Sprintf("it takes about %s, by %s", p.takes.Round(time.Minute), count(p.earlier, "earlier run")))
+	}
+	if p.Published != "" {
+		line := "published " + p.Published
+		if p.Deadline != "" {
+			line += ", to run by " + p.Deadline
+		}
+		out = append(out, line)
+	}
+	line := fmt.Sprintf("commit %.12s, tree %.12s", p.Commit, p.Tree)
+	if p.Changes != nil {
+		out = append(out, "asks for "+needed(p.Requirements))
+		line += ", " + differ(p.Changes.Files, "file")
+	}
+	out = append(out, line)
+	if p.Hash != "" {
+		out = append(out, fmt.Sprintf("plan %s, which an approval names: refit approve --to %s --plan %s", p.Hash, p.To, p.Hash))
+	}
+	return out
 }
 
-// wayBack says whether an upgrade can be undone, by the migrations that it applies.
-func wayBack(from string, pre, post []string, risky []builds.Risky) string {
+// undo says which migrations there are, and whether there is a way back after them. What
+// a fleet's database lacks counts where there is a fleet.
+func (p planJSON) undo() string {
+	var pre, post []string
+	var rewritten string
+	if p.Changes != nil {
+		pre, post, rewritten = p.Changes.Migrations.Pre, p.Changes.Migrations.Post, kept(p.Changes.Migrations.Risky)
+	}
+	if p.Pending != nil {
+		pre, post = p.Pending.Pre, p.Pending.Post
+	}
 	switch {
 	case len(pre)+len(post) == 0:
 		return "no migration: it can be undone at any time"
 	case len(post) == 0:
-		return fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(pre), "migration"), from, kept(risky))
+		return fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(pre), "migration"), p.From, rewritten)
 	}
 	return fmt.Sprintf("%s while %s serves, then %s after which it cannot be undone: %s",
-		count(len(pre), "migration"), from, count(len(post), "migration"), strings.Join(post, ", "))
+		count(len(pre), "migration"), p.From, count(len(post), "migration"), strings.Join(post, ", "))
 }
 
-// summary is what a person decides by: can it be undone, how long may it take, in which order.
-func (p planJSON) summary() []string {
-	m := p.Changes.Migrations
-	out := append(security(p.Advisory), wayBack(p.From, m.Pre, m.Post, m.Risky))
-	jobs := p.Changes.Jobs
-	switch {
-	case len(jobs.Added) > 0:
-		out = append(out, fmt.Sprintf("Sidekiq goes first: it must know %s before the web queues them", count(len(jobs.Added), "new job class")))
-	case len(jobs.Removed) > 0:
-		out = append(out, fmt.Sprintf("the web goes first: nothing may queue %s any more when the last old Sidekiq goes", count(len(jobs.Removed), "removed job class")))
-	default:
-		out = append(out, "Sidekiq goes first, as upstream has it")
+// why says which tier goes first, and why.
+func (p planJSON) why() string {
+	var jobs builds.JobChanges
+	if p.Changes != nil {
+		jobs = p.Changes.Jobs
 	}
-	out = append(out, "asks for "+needed(p.Requirements))
-	return append(out, fmt.Sprintf("commit %.12s, tree %.12s, %s", p.Commit, p.Tree, differ(p.Changes.Files, "file")))
+	switch {
+	case p.Changes == nil:
+		return p.Order + " goes first"
+	case len(jobs.Added) > 0:
+		return fmt.Sprintf("Sidekiq goes first: it must know %s before the web queues them", count(len(jobs.Added), "new job class"))
+	case len(jobs.Removed) > 0:
+		return fmt.Sprintf("the web goes first: nothing may queue %s any more when the last old Sidekiq goes", count(len(jobs.Removed), "removed job class"))
+	}
+	return "Sidekiq goes first, as upstream has it"
 }
 
 // kept is what going back does not bring back.
@@ -202,6 +255,9 @@ func changeLines(c builds.Changes) []string {
 			title = "search definitions changed in nothing but blanks"
 		}
 		say(title, c.Search.Files...)
+	}
+	if n := len(c.Migrations.Changed); n > 0 {
+		say(count(n, "earlier migration")+" changed in place", "none runs again where it ran")
 	}
 	if out == nil && c.Files > 0 {
 		say("code alone", differ(c.Files, "file"))
