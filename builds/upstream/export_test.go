@@ -6,20 +6,25 @@ import (
 	"vmst.io/refit/hosts/git"
 )
 
-// counted counts how often a repository is asked for a tag.
+// counted counts how often a repository is asked for a tag, and for a file.
 type counted struct {
 	repository
-	times *int
+	tags, files *int
 }
 
 func (c counted) Tag(ctx context.Context, name string) (git.Tag, error) {
-	*c.times++
+	*c.tags++
 	return c.repository.Tag(ctx, name)
 }
 
-// Counted makes the source count how often it asks its repository for a tag.
-func (s *Source) Counted() *int {
-	c := counted{s.repository, new(int)}
+func (c counted) Read(t git.Tag, path string) ([]byte, error) {
+	*c.files++
+	return c.repository.Read(t, path)
+}
+
+// Counted makes the source count how often it asks its repository for a tag and for a file.
+func (s *Source) Counted() (tags, files *int) {
+	c := counted{s.repository, new(int), new(int)}
 	s.repository = c
-	return c.times
+	return c.tags, c.files
 }

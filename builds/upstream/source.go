@@ -106,12 +106,12 @@ func (s *Source) Tag(ctx context.Context, v builds.Version) (builds.Release, err
 	if err != nil {
 		return builds.Release{}, err
 	}
-	return s.read(v, tag)
+	return s.read(ctx, v, tag)
 }
 
 // read reads what a resolved tag's tree says.
-func (s *Source) read(v builds.Version, tag git.Tag) (builds.Release, error) {
-	tree, err := s.tree(tag)
+func (s *Source) read(ctx context.Context, v builds.Version, tag git.Tag) (builds.Release, error) {
+	tree, err := s.tree(ctx, tag)
 	if err != nil {
 		return builds.Release{}, err
 	}
@@ -145,12 +145,18 @@ func (s *Source) resolve(ctx context.Context, v builds.Version) (git.Tag, error)
 	return tag, nil
 }
 
-func (s *Source) tree(tag git.Tag) (builds.Tree, error) {
+// tree gives a release's files, which are read as long as ctx lives: there are thousands.
+func (s *Source) tree(ctx context.Context, tag git.Tag) (builds.Tree, error) {
 	files, err := s.repository.Files(tag)
 	if err != nil {
 		return builds.Tree{}, err
 	}
-	return builds.Tree{Files: files, Read: func(p string) ([]byte, error) { return s.repository.Read(tag, p) }}, nil
+	return builds.Tree{Files: files, Read: func(p string) ([]byte, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return s.repository.Read(tag, p)
+	}}, nil
 }
 
 // Facets compares two releases that Tag returned.

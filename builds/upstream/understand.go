@@ -101,11 +101,11 @@ func (s *Source) side(ctx context.Context, v builds.Version, n named) (builds.Si
 			return builds.Side{}, err
 		}
 	}
-	release, err := s.read(v, n.tag)
+	release, err := s.read(ctx, v, n.tag)
 	if err != nil {
 		return builds.Side{}, err
 	}
-	tree, err := s.tree(n.tag)
+	tree, err := s.tree(ctx, n.tag)
 	return builds.Side{Release: release, Tree: tree}, err
 }
 

@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -153,13 +154,23 @@ func TestWhatWasReadOnceIsNotReadAgain(t *testing.T) {
 // A server lists all of its references for each question.
 func TestEachReleaseIsAskedForOnceWhetherItWasReadBeforeOrNot(t *testing.T) {
 	source, _ := clone(t, repository(t, "v4.5.9 4.5.9", "v4.5.10 4.5.10"))
-	times := source.Counted()
+	times, _ := source.Counted()
 	reader := upstream.Reader{Dir: t.TempDir()}
 	for _, how := range []string{"read", "kept"} {
 		*times = 0
 		if _, err := reader.Understand(t.Context(), source, parse(t, "v4.5.9"), parse(t, "v4.5.10")); err != nil || *times != 2 {
 			t.Errorf("%s: asked %d times (%v)", how, *times, err)
 		}
+	}
+}
+
+func TestReadingEndsWithItsContext(t *testing.T) {
+	source, _ := clone(t, repository(t, "v4.5.9 4.5.9", "v4.5.10 4.5.10"))
+	_, files := source.Counted()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (upstream.Reader{Dir: t.TempDir()}).Understand(ctx, source, parse(t, "v4.5.9"), parse(t, "v4.5.10")); !errors.Is(err, context.Canceled) || *files > 0 {
+		t.Errorf("%d files were read (%v)", *files, err)
 	}
 }
 
