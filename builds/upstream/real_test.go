@@ -7,9 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -126,6 +128,30 @@ func TestEveryPairOfRealReleasesIsUnderstoodAsGitShowsIt(t *testing.T) {
 		}
 	}
 	t.Logf("%d pairs, %d not as git shows them\n%s", tried, failed, strings.Join(rows, "\n"))
+}
+
+// The widest way that there is: from the first release of a series to the last of the
+// next. What the runtime has from the system is never given back while this runs, so it
+// is the most that was needed.
+func TestAPlanOfRealReleasesIsQuickAndSmall(t *testing.T) {
+	source, _, _, _ := realReleases(t)
+	reader := upstream.Reader{Dir: t.TempDir(), Say: t.Logf}
+	for _, c := range []struct {
+		how  string
+		most time.Duration
+	}{{"cold", 15 * time.Second}, {"cached", time.Second}} {
+		began := time.Now()
+		if _, err := reader.Understand(t.Context(), source, parse(t, "v4.3.0"), parse(t, "v4.4.22")); err != nil {
+			t.Fatal(err)
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		took := time.Since(began)
+		t.Logf("%s: %s, %d MiB", c.how, took.Round(time.Millisecond), m.Sys>>20)
+		if took > c.most || m.Sys > 300<<20 {
+			t.Errorf("%s: %s and %d MiB, at most %s and 300 MiB", c.how, took, m.Sys>>20, c.most)
+		}
+	}
 }
 
 func asJSON(t *testing.T, u builds.Understanding) string {
