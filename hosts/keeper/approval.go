@@ -25,13 +25,15 @@ type Approval struct {
 	AtOnce bool `json:"at_once,omitempty"`
 	// Run is the run that used it up; empty while none has.
 	Run string `json:"run,omitempty"`
+	// Over is why it counts for nothing any more, by the keeper's clock when it was shown;
+	// empty while it is good. It is not stored.
+	Over string `json:"over,omitempty"`
 }
 
 // ErrNoApproval: nobody approved the plan, or what was given has expired or was used up.
 var ErrNoApproval = errors.New("not approved")
 
-// Lives is how long an approval is good that does not say: over a night and a day, so
-// that it reaches the next maintenance window and no farther.
+// Lives is how long an approval is good that does not say: over a night and a day.
 const Lives = 36 * time.Hour
 
 // longestLife bounds what a person may ask for.
@@ -93,7 +95,7 @@ func (s *store) putApproval(path string, a Approval) error {
 	return write(s.fs, path, head{ID: a.Plan, Saved: s.now().UTC()}, append(b, '\n'))
 }
 
-// approval is a plan's, if it is good still.
+// approval is a plan's, whether it is good still or over.
 func (s *store) approval(plan string) (Approval, error) {
 	path, err := s.approvalFile(plan)
 	if err != nil {
@@ -112,19 +114,12 @@ func (s *store) approval(plan string) (Approval, error) {
 		return Approval{}, err
 	case a.Plan != plan:
 		return Approval{}, fmt.Errorf("%s is %w: it is the approval of plan %s", path, ErrDamaged, a.Plan)
+	case a.Run != "":
+		a.Over = fmt.Sprintf("run %s used up what %s gave", a.Run, a.By)
 	case !s.now().Before(a.Until):
-		return Approval{}, fmt.Errorf("plan %s is %w any more: what %s gave expired at %s", plan, ErrNoApproval, a.By, a.Until.Format(time.RFC3339))
+		a.Over = fmt.Sprintf("what %s gave expired at %s", a.By, a.Until.Format(time.RFC3339))
 	}
 	return a, nil
-}
-
-// showApproval is approval, but for one that was used up.
-func (s *store) showApproval(plan string) (Approval, error) {
-	a, err := s.approval(plan)
-	if err == nil && a.Run != "" {
-		return Approval{}, fmt.Errorf("plan %s is %w any more: run %s used up what %s gave", plan, ErrNoApproval, a.Run, a.By)
-	}
-	return a, err
 }
 
 // use uses an approval up for a run; asked again for the same run, it is so still.
@@ -137,11 +132,15 @@ func (s *store) use(ctx context.Context, in useIn) (a Approval, err error) {
 		return Approval{}, fmt.Errorf("%q cannot be the name of a run", in.Run)
 	}
 	err = s.locked(ctx, func() error {
-		if a, err = s.approval(in.Plan); err != nil || a.Run == in.Run {
+		if a, err = s.approval(in.Plan); err != nil {
 			return err
 		}
-		if a.Run != "" {
-			return fmt.Errorf("plan %s is %w any more: run %s used up what %s gave", in.Plan, ErrNoApproval, a.Run, a.By)
+		if a.Run == in.Run {
+			a.Over = "" // of this very run
+			return nil
+		}
+		if a.Over != "" {
+			return fmt.Errorf("plan %s is %w any more: %s", in.Plan, ErrNoApproval, a.Over)
 		}
 		a.Run = in.Run
 		return s.putApproval(path, a)
@@ -181,7 +180,8 @@ func (k *Keeper) Approve(ctx context.Context, plan, by string, life time.Duratio
 	return a.approval(err, k.Name)
 }
 
-// Approval is the word that was given for a plan and not used up; ErrNoApproval for none.
+// Approval is the word that was given for a plan, also one that is over; ErrNoApproval
+// for none.
 func (k *Keeper) Approval(ctx context.Context, plan string) (Approval, error) {
 	a, err := k.ask(ctx, "approval.show", useIn{Plan: plan}, few)
 	return a.approval(err, k.Name)

@@ -38,17 +38,18 @@ func TestAnApprovalIsGoodForOneRunAndForATime(t *testing.T) {
 	if _, err := watch.UseApproval(t.Context(), plan, "run-2"); !errors.Is(err, ErrNoApproval) || !strings.Contains(err.Error(), "run-1 used up") {
 		t.Errorf("a second run: %v", err)
 	}
-	if _, err := watch.Approval(t.Context(), plan); !errors.Is(err, ErrNoApproval) {
-		t.Errorf("shown after its use: %v", err)
+	if a, err := watch.Approval(t.Context(), plan); err != nil || a.Over != "run run-1 used up what ana@bridge gave" {
+		t.Errorf("shown after its use: %+v, %v", a, err)
 	}
 	if _, err := ana.Approve(t.Context(), plan, "ana@bridge", time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
 	c.now = c.now.Add(time.Hour)
-	for what, err := range map[string]error{"shown": second(watch.Approval(t.Context(), plan)), "used": second(watch.UseApproval(t.Context(), plan, "run-3"))} {
-		if !errors.Is(err, ErrNoApproval) || !strings.Contains(err.Error(), "expired") {
-			t.Errorf("%s after its time: %v", what, err)
-		}
+	if a, err := watch.Approval(t.Context(), plan); err != nil || !strings.Contains(a.Over, "what ana@bridge gave expired at ") {
+		t.Errorf("shown after its time: %+v, %v", a, err)
+	}
+	if _, err := watch.UseApproval(t.Context(), plan, "run-3"); !errors.Is(err, ErrNoApproval) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("used after its time: %v", err)
 	}
 }
 

@@ -74,7 +74,7 @@ func verbs(s *store) []node.Verb {
 			return answer{Approval: &a}, err
 		}),
 		verb("approval.show", func(_ context.Context, in useIn) (answer, error) {
-			a, err := s.showApproval(in.Plan)
+			a, err := s.approval(in.Plan)
 			return answer{Approval: &a}, err
 		}),
 		verb("approval.use", func(ctx context.Context, in useIn) (answer, error) {
