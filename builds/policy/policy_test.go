@@ -176,6 +176,9 @@ func TestAWindowOpensByTheWallsClock(t *testing.T) {
 		"in an hour that does not come: the next night": {
 			night("", "02:00", "03:00"), local(2026, 3, 28, 12, 0), local(2026, 3, 30, 2, 0),
 		},
+		"in an hour that does not come, once a week: the next week": {
+			night("sun", "02:00", "03:00"), local(2026, 3, 23, 12, 0), local(2026, 4, 5, 2, 0),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := Policy{Windows: []Window{test.w}, Zone: berlin}

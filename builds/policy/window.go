@@ -64,8 +64,9 @@ func ParseClock(s string) (time.Duration, error) {
 // zone. Where that clock leaps over an hour, what would open in it opens with the next.
 func (w Window) opens(t time.Time) time.Time {
 	y, m, d := t.Date()
-	// From yesterday's, which may reach into today, to the same day of the next week.
-	for ahead := -1; ahead <= 7; ahead++ {
+	// From yesterday's, which may reach into today, over two weeks, since a leap of the
+	// clock may swallow the next one whole.
+	for ahead := -1; ahead <= 14; ahead++ {
 		start := at(y, m, d+ahead, w.From, t.Location())
 		if len(w.Days) > 0 && !slices.Contains(w.Days, time.Date(y, m, d+ahead, 12, 0, 0, 0, t.Location()).Weekday()) {
 			continue
@@ -83,8 +84,7 @@ func (w Window) opens(t time.Time) time.Time {
 			return t
 		}
 	}
-	// Only a window that a leap of the clock has swallowed whole comes here.
-	return at(y, m, d+8, w.From, t.Location())
+	return at(y, m, d+15, w.From, t.Location()) // no clock leaps twice in two weeks
 }
 
 func at(y int, m time.Month, d int, since time.Duration, zone *time.Location) time.Time {
