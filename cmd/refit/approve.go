@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/stages"
 )
 
@@ -17,7 +18,7 @@ func approveCommand(s streams) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(), toFlag(), &cli.StringFlag{Name: "plan", Usage: "the plan's `HASH`, as `refit plan` and the watcher show it"}, ackFlag(),
 			&cli.BoolFlag{Name: "now", Usage: "outside maintenance windows too"},
-			&cli.DurationFlag{Name: "for", Usage: "how long it is good (default: 36h)"},
+			&cli.DurationFlag{Name: "for", Usage: "how long it is good (default: 36h, or into the next maintenance window)"},
 			yesFlag(), jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -43,6 +44,9 @@ func approveCommand(s streams) *cli.Command {
 			if err := p.print(s.err, false); err != nil {
 				return err
 			}
+			if p.hash == "" { // it stands so badly that there is no plan
+				return p.refusal()
+			}
 			if p.hash != c.String("plan") {
 				return refuse("the plan is %s now, and you named %s: it has changed since (the release, refit.yml, the host keys, the steps, or what it asks to be acknowledged). Read it as it stands above, then approve that", p.hash, c.String("plan"))
 			}
@@ -54,8 +58,15 @@ func approveCommand(s streams) *cli.Command {
 					return err
 				}
 			}
+			life, known, err := x.config.approvalLife(c.Duration("for"), c.Bool("now"), time.Now())
+			if err != nil {
+				return exitWith(exitUsage, err)
+			}
+			if known != "" {
+				s.progress()("warning: %s", known)
+			}
 			by := x.keeper.Me.User + "@" + x.keeper.Me.Host
-			a, err := x.keeper.Approve(look, p.hash, by, c.Duration("for"), c.Bool("now"))
+			a, err := x.keeper.Approve(look, p.hash, by, life, c.Bool("now"))
 			if err != nil {
 				if end := interrupted(look); end != nil {
 					return end
@@ -65,8 +76,32 @@ func approveCommand(s streams) *cli.Command {
 			if c.Bool("json") {
 				return printJSON(s.out, map[string]any{"schema": "refit.approval/v1", "plan": a.Plan, "by": a.By, "until": a.Until, "now": a.AtOnce})
 			}
-			_, err = fmt.Fprintf(s.out, "approved: plan %s, for one run until %s; the watcher finds it at its next look\n", a.Plan, a.Until.UTC().Format(time.RFC1123))
+			_, err = fmt.Fprintf(s.out, "approved: plan %s, for one run until %s; the watcher finds it at one of its next looks\n", a.Plan, a.Until.UTC().Format(time.RFC1123))
 			return err
 		},
 	}
+}
+
+// intoWindow is how far into a maintenance window an approval reaches.
+const intoWindow = 2 * time.Hour
+
+// approvalLife is how long an approval is good: as long as was asked for, else until it is
+// used in the next window. known is that it ends before that.
+func (c config) approvalLife(asked time.Duration, atOnce bool, now time.Time) (life time.Duration, known string, err error) {
+	p, err := c.policy()
+	if err != nil {
+		return 0, "", err
+	}
+	opens := p.Opens(now)
+	switch {
+	case asked < 0:
+		return 0, "", fmt.Errorf("--for %s is over before it begins", asked)
+	case asked == 0 && atOnce:
+		return keeper.Lives, "", nil
+	case asked == 0:
+		return max(keeper.Lives, opens.Sub(now)+intoWindow), "", nil
+	case !atOnce && now.Add(asked).Before(opens):
+		known = fmt.Sprintf("the next maintenance window opens at %s, after this approval has ended: say --now, or a longer --for", opens.UTC().Format(time.RFC1123))
+	}
+	return asked, known, nil
 }

@@ -26,7 +26,10 @@ type execution struct {
 	// back: take the run back instead of going on with it.
 	back bool
 	stop <-chan struct{}
-	json bool
+	// begin is called under the lease once nothing else keeps the run from beginning; its
+	// error refuses it. nil for nothing.
+	begin func(ctx context.Context) error
+	json  bool
 	// why is what others read who find the lease held.
 	why string
 }
@@ -77,6 +80,11 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	}
 	if err != nil {
 		return pipeline.Result{}, errors.Join(x.blocked(ctx, e, "cannot fence every host", "bring the host back", err), release(ctx, held))
+	}
+	if e.begin != nil {
+		if err := e.begin(held.Context); err != nil {
+			return pipeline.Result{}, errors.Join(refuse("%w\nnothing was touched", err), release(ctx, held))
+		}
 	}
 	j := e.journal
 	if j == nil {

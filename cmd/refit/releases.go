@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -75,16 +76,7 @@ func looker(ctx context.Context, c config, fleet watcher.Fleet, s streams) (*wat
 	if c.Fleet == "" {
 		c.Fleet = "none" // nothing is kept, so that its name stands nowhere
 	}
-	o, err := watchOptions(ctx, c, s.progress())
-	if err != nil {
-		return nil, err
-	}
-	o.Fleet = fleet
-	w, err := watcher.New(ctx, o)
-	if err != nil {
-		return nil, exitWith(exitPerson, err)
-	}
-	return w, nil
+	return newWatcher(ctx, c, fleet, nil, nil, s.progress())
 }
 
 // running is a fleet of which only its release is known.
@@ -132,6 +124,8 @@ func sightText(sight watcher.Sight) string {
 	switch {
 	case sight.Running.IsZero():
 		b.WriteString("it could not be found out what runs\n")
+	case sight.Assumed:
+		fmt.Fprintf(&b, "%s ran when the fleet last answered\n", sight.Running)
 	case len(sight.Candidates) == 0:
 		fmt.Fprintf(&b, "%s runs, and nothing that is followed is newer\n", sight.Running)
 	default:
@@ -144,7 +138,7 @@ func sightText(sight watcher.Sight) string {
 		}
 		b.WriteByte('\n')
 		line := func(text string) {
-			if text != "" {
+			if text = oneLine(text); text != "" {
 				fmt.Fprintf(&b, "  %s\n", text)
 			}
 		}
@@ -160,15 +154,29 @@ func sightText(sight watcher.Sight) string {
 		for _, text := range short(c.Doubts) {
 			line("? " + text)
 		}
-		line(c.URL)
+		if c.URL != "" {
+			line("see " + c.URL)
+		}
 	}
 	if len(sight.Warnings) > 0 {
 		fmt.Fprintf(&b, "\n%s\n", strings.Join(sight.Warnings, "\n"))
 	}
 	if len(sight.Gone) > 0 {
-		fmt.Fprintf(&b, "\ngone from upstream's list: %s\n", strings.Join(sight.Gone, ", "))
+		fmt.Fprintf(&b, "\n%s\n", oneLine("gone from upstream's list: "+strings.Join(sight.Gone, ", ")))
 	}
 	return b.String()
+}
+
+// oneLine makes one line of a text of upstream's, without what a terminal obeys; and no
+// line of ours may begin with such a text, since a workflow's log obeys lines.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return strings.Join(strings.Fields(text), " ")
 }
 
 func decisionWords(d policy.Decision) string {

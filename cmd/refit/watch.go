@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -29,75 +30,136 @@ func watchCommand(s streams) *cli.Command {
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
-			path := c.String("config")
-			conf, err := loadConfig(path)
-			if err != nil {
-				return err
-			}
-			if c.Bool("json") && !c.Bool("once") {
+			o := watchCall{path: c.String("config"), once: c.Bool("once"), json: c.Bool("json"), stop: stop}
+			if o.json && !o.once {
 				return exitWith(exitUsage, errors.New("watch prints data with --once alone"))
 			}
-			t, err := s.watchTellers(conf)
-			if err != nil {
-				return err
+			for {
+				if again, err := s.watch(ctx, o); err != nil || !again {
+					return err
+				}
+				s.progress()("%s has changed: it is read anew", o.path)
 			}
-			defer func() { t.close(lastWords(stop, c.Bool("once"))) }()
-			fleet := &watchedFleet{path: path, s: s, lasting: t.lasting()}
-			w, err := newWatcher(ctx, conf, fleet, t, s.progress())
-			if err != nil {
-				return err
-			}
-			if c.Bool("once") {
-				return s.watchOnce(ctx, stop, w, fleet, c.Bool("json"))
-			}
-			end, err := serveMetrics(ctx, conf.Watch.Listen, t)
-			if err != nil {
-				return err
-			}
-			defer end(s)
-			s.progress()("refit watch: %s, every %s", conf.Fleet, conf.Watch.Every)
-			if err := w.Run(ctx, stop); err != nil {
-				return exitWith(exitPerson, err)
-			}
-			return nil
 		},
+	}
+}
+
+// watchCall is what `refit watch` was called with.
+type watchCall struct {
+	path       string
+	once, json bool
+	stop       <-chan struct{}
+}
+
+// watch watches by refit.yml as it stands; again, that it has changed since.
+func (s streams) watch(ctx context.Context, o watchCall) (again bool, err error) {
+	conf, err := loadConfig(o.path)
+	if err != nil {
+		return false, err
+	}
+	t, err := s.watchTellers(conf)
+	if err != nil {
+		return false, err
+	}
+	defer func() { t.close(lastWords(o.stop)) }()
+	fleet := &watchedFleet{path: o.path, config: &conf, s: s, lasting: t.lasting()}
+	changed := func() bool { return conf.changed(o.path) }
+	w, err := newWatcher(ctx, conf, fleet, t, changed, s.progress())
+	if err != nil {
+		return false, err
+	}
+	if o.once {
+		return false, s.watchOnce(ctx, o, w, fleet)
+	}
+	end, err := serveMetrics(ctx, conf.Watch.Listen, t)
+	if err != nil {
+		return false, err
+	}
+	defer end(s)
+	s.progress()("refit watch: %s, every %s", conf.Fleet, conf.Watch.Every)
+	if known := conf.fewQuestions(); known != "" {
+		s.progress()("warning: %s", known)
+	}
+	if err := w.Run(ctx, o.stop); err != nil {
+		return false, exitWith(exitPerson, err)
+	}
+	return !toldToStop(o.stop) && ctx.Err() == nil, nil
+}
+
+// changed tells that a refit.yml stands there by now that says something else and that a
+// watcher can be made from. While it cannot, the one at work goes on and does nothing by it.
+func (c config) changed(path string) bool {
+	now, err := loadConfig(path)
+	return err == nil && !reflect.DeepEqual(now, c) && now.watchable() == nil
+}
+
+// watchable reads all that a watcher is made from, and says what is wrong with it.
+func (c config) watchable() error {
+	x := &session{config: c}
+	_, err := c.policy()
+	if _, on := c.repo(); !on {
+		err = errors.Join(err, errNotOnGitHub)
+	}
+	if _, _, bad := c.gitHub(); bad != nil {
+		err = errors.Join(err, bad)
+	}
+	if c.Notify.Slack != nil {
+		_, _, bad := x.slackOptions(releasesSubject)
+		err = errors.Join(err, bad)
+	}
+	if c.Notify.Kuma != nil {
+		_, _, bad := x.kumaOptions()
+		err = errors.Join(err, bad)
+	}
+	return err
+}
+
+var errNotOnGitHub = errors.New("upstream.repository is not on GitHub, where releases are looked for: name the same repository there by upstream.github")
+
+// toldToStop tells whether stop is closed.
+func toldToStop(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
 	}
 }
 
 // lastWords is how long what is left to tell may take: who was told to stop ends within a
 // second, and the next process tells the rest; after one look there may be none for long.
-func lastWords(stop <-chan struct{}, once bool) time.Duration {
-	select {
-	case <-stop:
+func lastWords(stop <-chan struct{}) time.Duration {
+	if toldToStop(stop) {
 		return watchLast
-	default:
 	}
-	if once {
-		return tellLimit
-	}
-	return watchLast
+	return tellLimit
 }
 
 // watchOnce looks once. Its exit code is that of the run that began, if one did; else
 // it tells whether every source answered.
-func (s streams) watchOnce(ctx context.Context, stop <-chan struct{}, w *watcher.Watcher, fleet *watchedFleet, asJSON bool) error {
-	sight, err := w.Once(ctx, stop)
+func (s streams) watchOnce(ctx context.Context, o watchCall, w *watcher.Watcher, fleet *watchedFleet) error {
+	sight, err := w.Once(ctx, o.stop)
 	if err != nil {
 		return exitWith(exitPerson, err)
 	}
 	if err := interrupted(ctx); err != nil {
 		return err
 	}
-	if err := s.printSight(sight, asJSON); err != nil {
+	if toldToStop(o.stop) && !fleet.ran { // the look was cut short: it says nothing
+		return exitWith(exitInterrupted, fmt.Errorf("%w; nothing was touched", errStopped))
+	}
+	if err := s.printSight(sight, o.json); err != nil {
 		return err
 	}
-	if !fleet.ran {
-		return failedSources(sight)
-	}
-	if fleet.ended != nil {
+	switch {
+	case fleet.ran && fleet.ended != nil:
 		return exitWith(exitCode(fleet.ended), silent{})
+	case sight.Stuck != "":
+		return exitWith(exitPerson, errors.New(sight.Stuck))
+	case fleet.ran:
+		return nil
 	}
-	return nil
+	return failedSources(sight)
 }
 
 // failedSources is the error of a look in which not every source answered.
@@ -121,12 +183,12 @@ func (c config) store() (*keeper.Dir, error) {
 }
 
 // newWatcher puts a watcher together.
-func newWatcher(ctx context.Context, c config, fleet watcher.Fleet, teller watcher.Teller, say pipeline.Say) (*watcher.Watcher, error) {
+func newWatcher(ctx context.Context, c config, fleet watcher.Fleet, teller watcher.Teller, stale func() bool, say pipeline.Say) (*watcher.Watcher, error) {
 	o, err := watchOptions(ctx, c, say)
 	if err != nil {
 		return nil, err
 	}
-	o.Fleet, o.Teller = fleet, teller
+	o.Fleet, o.Teller, o.Stale = fleet, teller, stale
 	w, err := watcher.New(ctx, o)
 	if err != nil {
 		return nil, exitWith(exitPerson, err)
@@ -138,7 +200,7 @@ func newWatcher(ctx context.Context, c config, fleet watcher.Fleet, teller watch
 func watchOptions(ctx context.Context, c config, say pipeline.Say) (watcher.Options, error) {
 	repo, on := c.repo()
 	if !on {
-		return watcher.Options{}, exitWith(exitUsage, errors.New("upstream.repository is not on GitHub, where releases are looked for: name the same repository there by upstream.github"))
+		return watcher.Options{}, exitWith(exitUsage, errNotOnGitHub)
 	}
 	client, known, err := c.gitHub()
 	if err != nil {

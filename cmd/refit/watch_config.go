@@ -114,6 +114,21 @@ var minorSeries = regexp.MustCompile(`^\d{1,3}\.\d{1,3}$`)
 // leastPause spares GitHub: without a token it answers 60 requests an hour.
 const leastPause = time.Minute
 
+// fewQuestions says that GitHub will not answer all questions of an hour, empty if it will:
+// of who has no token it counts those too whose answer is that nothing changed.
+func (c config) fewQuestions() string {
+	const free, mastodon, fling = 60, 6, 1 // an hour; a look's: pages of the list and tags
+	if c.Upstream.Token != nil {
+		return ""
+	}
+	each := mastodon + fling*len(c.Flings)
+	if hour := int(time.Hour/c.Watch.Every) * each; hour <= free {
+		return ""
+	}
+	least := (time.Hour * time.Duration(each) / free).Round(time.Minute)
+	return fmt.Sprintf("GitHub answers who has no token %d questions an hour, and about %d are asked at each look: set upstream.token (it needs no scope), or watch.every to %s or more", free, each, least)
+}
+
 func (c config) checkUpstream(w *wrongs) {
 	u := c.Upstream
 	if u.GitHub != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -20,7 +21,10 @@ import (
 // old connection nor an old configuration may live with it.
 type watchedFleet struct {
 	path string
-	s    streams
+	// config is what the watcher was made from: by another one nothing is done. nil for
+	// whatever stands in the file.
+	config *config
+	s      streams
 	// dial reaches its hosts; nil for the network.
 	dial dialer
 	// lasting are told of its runs too.
@@ -34,10 +38,15 @@ type watchedFleet struct {
 // session opens one; hang it up.
 func (f *watchedFleet) session(run, command string) (*session, error) {
 	x, err := openOver(f.path, run, command, func(string, ...any) {}, f.dial)
-	if err == nil {
-		x.lasting = f.lasting
+	if err != nil {
+		return nil, err
 	}
-	return x, err
+	if f.config != nil && !reflect.DeepEqual(*f.config, x.config) {
+		// The policy in hand is not the one that was written down by now.
+		return nil, errors.Join(fmt.Errorf("%s has changed: nothing is done before the watcher has read it anew", f.path), x.config.watchable())
+	}
+	x.lasting = f.lasting
+	return x, nil
 }
 
 // Running implements watcher.Fleet.
@@ -131,7 +140,7 @@ func (f *watchedFleet) Approval(ctx context.Context, hash string) (*watcher.Appr
 	if err != nil {
 		return nil, err
 	}
-	return &watcher.Approval{Hash: a.Plan, By: a.By, At: a.Given, Until: a.Until, AtOnce: a.AtOnce}, nil
+	return &watcher.Approval{Hash: a.Plan, By: a.By, At: a.Given, Until: a.Until, AtOnce: a.AtOnce, Over: a.Over}, nil
 }
 
 // Begin implements watcher.Fleet.
@@ -143,21 +152,20 @@ func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watche
 	x := made.x
 	x.say = f.s.progress()
 	defer closing(x, f.s)
-	why := "refit watch: upgrade --to " + made.p.To
-	if p.Approved {
-		a, err := x.keeper.UseApproval(ctx, p.Hash, p.Run)
-		if err != nil {
-			return watcher.Outcome{Untouched: true, Text: err.Error()}
+	e := execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: "refit watch: upgrade --to " + made.p.To}
+	if p.ApprovedBy != "" {
+		e.why += ", approved by " + p.ApprovedBy
+		e.begin = func(ctx context.Context) error {
+			_, err := x.keeper.UseApproval(ctx, p.Hash, p.Run)
+			return err
 		}
-		why += ", approved by " + a.By
 	}
 	x.lookBack(ctx, x.newest, f.s.progress())
 	if err := made.p.print(f.s.err, false); err != nil {
 		f.s.progress()("the plan could not be shown: %v", err)
 	}
 	x.warn(ctx, f.s)
-	err := x.execute(ctx, f.s, execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: why})
-	return f.outcome(ctx, x, p.Run, err)
+	return f.outcome(ctx, x, p.Run, x.execute(ctx, f.s, e))
 }
 
 // outcome is how a run ended, by its exit code and its journal.
@@ -167,7 +175,7 @@ func (f *watchedFleet) outcome(ctx context.Context, x *session, run string, err 
 	if err != nil {
 		text = strings.SplitN(err.Error(), "\n", 2)[0]
 	}
-	at, jerr := x.stands(context.WithoutCancel(ctx), run)
+	at, _, jerr := x.stands(context.WithoutCancel(ctx), run)
 	if jerr == nil && text == "" {
 		text = at.Outcome.Text
 	}
@@ -195,35 +203,44 @@ func (f *watchedFleet) Stands(ctx context.Context, run string) (watcher.Standing
 	if err := x.idle(ctx); err != nil {
 		return watcher.Standing{}, err
 	}
-	return x.stands(ctx, run)
+	at, j, err := x.stands(ctx, run)
+	if err == nil && !at.HalfWay {
+		x.lookBack(ctx, j, f.s.progress()) // its process may not have lived to tell its end
+	}
+	return at, err
 }
 
-// stands says how a run stands, by its journal.
-func (x *session) stands(ctx context.Context, run string) (watcher.Standing, error) {
+// stands says how a run stands, by its journal; nil where it has none.
+func (x *session) stands(ctx context.Context, run string) (watcher.Standing, *pipeline.Journal, error) {
 	shelf, err := x.shelf()
 	if err != nil {
-		return watcher.Standing{}, err
+		return watcher.Standing{}, nil, err
 	}
 	j, err := pipeline.LoadJournal(ctx, shelf, run)
 	if errors.Is(err, fs.ErrNotExist) {
-		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true, Text: "it never began"}}, nil
+		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true}}, nil, nil
 	}
 	if err != nil {
-		return watcher.Standing{}, err
+		return watcher.Standing{}, nil, err
 	}
+	return standing(j), j, nil
+}
+
+// standing is how a run stands by its journal.
+func standing(j *pipeline.Journal) watcher.Standing {
 	text := standingOf(j)
 	if j.Cause != "" {
 		text = j.CauseStep + ": " + strings.SplitN(j.Cause, "\n", 2)[0]
 	}
 	switch j.Outcome {
 	case pipeline.Done:
-		return watcher.Standing{Outcome: watcher.Outcome{Done: true, Text: "done"}}, nil
+		return watcher.Standing{Outcome: watcher.Outcome{Done: true, Text: "done"}}
 	case "", pipeline.Stopped, pipeline.Interrupted:
-		return watcher.Standing{HalfWay: true, Outcome: watcher.Outcome{Later: true, Text: text}}, nil
+		return watcher.Standing{HalfWay: true, Outcome: watcher.Outcome{Later: true, Text: text}}
 	case pipeline.Refused:
-		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true, Text: text}}, nil
+		return watcher.Standing{Outcome: watcher.Outcome{Untouched: true, Text: text}}
 	}
-	return watcher.Standing{Outcome: watcher.Outcome{Text: string(j.Outcome) + ": " + text}}, nil
+	return watcher.Standing{Outcome: watcher.Outcome{Text: string(j.Outcome) + ": " + text}}
 }
 
 // Resume implements watcher.Fleet.
@@ -238,8 +255,10 @@ func (f *watchedFleet) Resume(ctx context.Context, stop <-chan struct{}, run str
 	switch {
 	case err != nil:
 		return watcher.Outcome{Untouched: true, Text: err.Error()}
-	case j == nil || j.ID != run:
-		return watcher.Outcome{Untouched: true, Text: "another run has begun since"}
+	case j == nil:
+		return watcher.Outcome{Untouched: true, Text: "the keeper knows of no run"}
+	case j.ID != run: // which nobody could begin while this one needed anything
+		return watcher.Outcome{Text: "it was given up: run " + j.ID + " has begun since"}
 	}
 	x.adopt(j.ID)
 	facts := &stages.Facts{}

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
@@ -69,7 +71,7 @@ func TestAnApprovalIsFoundWithTheKeeperByTheWatcher(t *testing.T) {
 	if _, err := x.keeper.UseApproval(t.Context(), plan, "run-1"); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := f.Approval(t.Context(), plan); a != nil || err != nil {
+	if a, err := f.Approval(t.Context(), plan); err != nil || a == nil || a.Over != "run run-1 used up what ana@bridge gave" {
 		t.Errorf("after its use: %+v, %v", a, err)
 	}
 	if err := x.Close(); err != nil {
@@ -114,7 +116,7 @@ func TestHowARunStandsIsReadFromItsJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, err := x.stands(t.Context(), id)
+		at, _, err := x.stands(t.Context(), id)
 		if got := fmt.Sprint(at.HalfWay, at.Outcome.Done, at.Outcome.Untouched, at.Outcome.Later); err != nil || got != test.want {
 			t.Errorf("%q: %s, %v", test.outcome, got, err)
 		}
@@ -122,7 +124,7 @@ func TestHowARunStandsIsReadFromItsJournal(t *testing.T) {
 			t.Errorf("%q: %q", test.outcome, at.Outcome.Text)
 		}
 	}
-	if at, err := x.stands(t.Context(), "run-99"); err != nil || !at.Outcome.Untouched {
+	if at, _, err := x.stands(t.Context(), "run-99"); err != nil || !at.Outcome.Untouched {
 		t.Errorf("a run without a journal: %+v, %v", at, err)
 	}
 	// While the lease is held somebody is at work, and nothing is judged.
@@ -135,5 +137,41 @@ func TestHowARunStandsIsReadFromItsJournal(t *testing.T) {
 	}
 	if at, err := f.Stands(t.Context(), "run-0"); err != nil || !at.HalfWay {
 		t.Errorf("once it was given back: %+v, %v", at, err)
+	}
+	// Others have begun since, which they could not while it needed anything.
+	if o := f.Resume(t.Context(), nil, "run-0"); o.Done || o.Untouched || o.Later || o.Text != "it was given up: run run-7 has begun since" {
+		t.Errorf("gone on with: %+v", o)
+	}
+}
+
+func TestNothingIsDoneByAConfigurationThatHasChanged(t *testing.T) {
+	m, f := watching(t)
+	conf, err := loadConfig(m.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.config = &conf
+	if _, err := f.Running(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(m.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.config, string(b)+"policy: {patch: notify}\n")
+	v, err := builds.ParseVersion("v4.5.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"what runs": second(f.Running(t.Context())), "a plan": second(f.Plan(t.Context(), v)),
+		"an approval": second(f.Approval(t.Context(), "0123456789abcdef")), "how a run stands": second(f.Stands(t.Context(), "run-1")),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "has changed: nothing is done") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if o := f.Resume(t.Context(), nil, "run-1"); !o.Untouched || !strings.Contains(o.Text, "has changed") {
+		t.Errorf("a resume: %+v", o)
 	}
 }

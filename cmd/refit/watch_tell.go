@@ -32,7 +32,11 @@ func (s streams) watchTellers(c config) (*watchTellers, error) {
 		}
 	}
 	if c.Notify.Slack != nil {
-		o, known, err := x.slackOptions("releases")
+		o, known, err := x.slackOptions(releasesSubject)
+		if err == nil {
+			// What was told lies with what was seen: whoever keeps the one keeps the other.
+			o.State, err = c.toldReleases()
+		}
 		if err == nil {
 			t.slack, err = report.NewSlack(o)
 		}
@@ -59,6 +63,18 @@ func (s streams) watchTellers(c config) (*watchTellers, error) {
 		return nil, exitWith(exitUsage, err)
 	}
 	return t, nil
+}
+
+// releasesSubject names what Slack was told of releases and alarms.
+const releasesSubject = "releases"
+
+// toldReleases is the file of that.
+func (c config) toldReleases() (string, error) {
+	dir, err := c.store()
+	if err != nil {
+		return "", err
+	}
+	return report.SlackState(dir.Path, releasesSubject), nil
 }
 
 // watchTextfile is beside the runs' own, which holds other metrics.

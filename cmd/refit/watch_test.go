@@ -15,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"vmst.io/refit/builds/policy"
 	"vmst.io/refit/hosts/github/githubtest"
+	"vmst.io/refit/stages/watcher"
 )
 
 // followedUpstream is a repository of our own making that a simulated GitHub knows too,
@@ -262,11 +264,26 @@ func TestAnApprovalNamesThePlan(t *testing.T) {
 
 func TestAWatcherThatIsToldToStopWaitsForNobodyLong(t *testing.T) {
 	stop := make(chan struct{})
-	if lastWords(stop, true) != tellLimit || lastWords(stop, false) != watchLast {
-		t.Errorf("after a look %s, otherwise %s", lastWords(stop, true), lastWords(stop, false))
+	if got := lastWords(stop); got != tellLimit {
+		t.Errorf("after a look %s", got)
 	}
 	close(stop)
-	if got := lastWords(stop, true); got != watchLast || got >= time.Second {
+	if got := lastWords(stop); got != watchLast || got >= time.Second {
 		t.Errorf("told to stop: %s", got)
+	}
+}
+
+func TestNothingOfUpstreamsBeginsALineOrMovesATerminal(t *testing.T) {
+	const evil = "a\n::add-path::/tmp\r\n\x1b[2J\u202eb"
+	text := sightText(watcher.Sight{Gone: []string{evil}, Candidates: []watcher.Candidate{{
+		URL: "::" + evil, Doubts: []string{evil}, Brings: []string{evil}, Advisory: []string{evil}, Decision: policy.Decision{Reason: evil},
+	}}})
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "::") || strings.ContainsAny(line, "\x1b\r\u202e") {
+			t.Errorf("%q", line)
+		}
+	}
+	if n := strings.Count(text, "::add-path::"); n != 6 {
+		t.Errorf("%d of its texts are shown:\n%s", n, text)
 	}
 }

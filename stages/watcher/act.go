@@ -25,8 +25,8 @@ type Plan struct {
 	Refused []string
 	// Ack are the names that its approval has to acknowledge.
 	Ack []string
-	// Approved: it begins by a person's word, which the run uses up.
-	Approved bool
+	// ApprovedBy is whose word the run uses up; empty where it begins by itself.
+	ApprovedBy string
 	// Upgrade is the plan itself, for who made it.
 	Upgrade any
 }
@@ -40,6 +40,8 @@ type Approval struct {
 	Until time.Time `json:"until"`
 	// AtOnce: outside maintenance windows too.
 	AtOnce bool `json:"at_once,omitempty"`
+	// Over is why it counts for nothing any more; empty while it is good.
+	Over string `json:"over,omitempty"`
 }
 
 // Outcome is how a run ended.
@@ -69,8 +71,9 @@ type made struct {
 	at time.Time
 }
 
-// planFor is how long a plan is good for showing: before a run a new one is made.
-const planFor = 30 * time.Minute
+// planFor is how long a plan is good for showing, and so how long an approval of one that
+// has changed meanwhile may have to wait. Before a run a new one is made.
+const planFor = 10 * time.Minute
 
 // act does what is due: it plans, asks and begins. At most one run begins at a look; it
 // tells whether one did.
@@ -108,12 +111,16 @@ func (w *Watcher) question(ctx context.Context, c *Candidate, s *Sight) {
 	s.polled(byApprovals, err)
 	c.Plan, c.Ack = p.Hash, p.Ack
 	w.asked(name, p.Hash)
-	if approval == nil || !s.At.Before(approval.Until) {
-		return
+	switch {
+	case approval == nil:
+	case approval.Over != "": // people believe that it is approved
+		c.over = approval.Over
+		c.Decision.Reason += "; " + c.over
+	default:
+		c.approved = approval
+		w.decide(s.At, c)
+		c.Decision.Reason += ", by " + approval.By
 	}
-	c.approved = approval
-	w.decide(s.At, c)
-	c.Decision.Reason += ", by " + approval.By
 }
 
 // asked remembers which plan people are asked to approve.
@@ -169,10 +176,13 @@ func (w *Watcher) begin(ctx, idle context.Context, stop <-chan struct{}, s *Sigh
 		}
 		return false, nil // an approval of the new plan counts at the next look
 	}
-	p.Approved = approved
+	if approved {
+		p.ApprovedBy = c.approved.By
+	}
 	w.state.Run = &run{ID: p.Run, Version: c.Version.String(), Began: s.At}
-	w.tell(*s) // before it, so that people know why it began
+	w.tell(s) // before it, so that people know why it began
 	if err := w.save(idle); err != nil {
+		w.state.Run = nil
 		return false, err
 	}
 	w.say("run %s begins: %s → %s: %s", p.Run, s.Running, c.Version, c.Decision.Reason)

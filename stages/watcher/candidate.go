@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ type Candidate struct {
 	running  builds.Version
 	pin      upstream.Pin
 	approved *Approval
+	over     string    // why an approval of its plan counts no more
+	unbegun  string    // why the last run to it touched nothing
+	again    time.Time // when another may begin by itself
 }
 
 // candidate gathers what is known of a release.
@@ -116,7 +120,8 @@ func (w *Watcher) readNotes(c *Candidate, running builds.Version, from upstream.
 				c.Advisory = append(c.Advisory, a.ID)
 			}
 		}
-		for _, line := range n.Warnings {
+		for _, text := range n.Warnings {
+			line := strings.Join(strings.Fields(text), " ") // nothing of upstream's begins a line of ours
 			c.Doubts = append(c.Doubts, fmt.Sprintf("the notes of %s warn: %s", p.Tag, cut(line, 200)))
 		}
 	}
@@ -150,14 +155,23 @@ func cut(s string, limit int) string {
 	return string(r[:limit-1]) + "…"
 }
 
-// tried stops what began by itself once and failed, and all while a run stands half way.
-func (w *Watcher) tried(c *Candidate) {
-	if r := w.state.Run; r != nil {
-		c.Stops = append(c.Stops, fmt.Sprintf("run %s to %s was left half way, and cannot be gone on with: %s", r.ID, r.Version, r.Trouble))
+// held stops all while the fleet is silent or a run stands half way, and what began by
+// itself once and failed. A run that touched nothing is tried again, and said.
+func (w *Watcher) held(s *Sight, c *Candidate) {
+	if s.Assumed {
+		c.Stops = append(c.Stops, "the fleet does not say what it runs: "+s.Sources[0].Trouble)
 	}
-	if f, failed := w.state.Failed[c.Version.String()]; failed {
+	if r := w.state.Run; r != nil {
+		c.Stops = append(c.Stops, cmp.Or(s.Stuck, fmt.Sprintf("run %s to %s has begun and is not over", r.ID, r.Version)))
+	}
+	name := c.Version.String()
+	if f, failed := w.state.Failed[name]; failed {
 		c.Failed = f.Text
 		c.Stops = append(c.Stops, fmt.Sprintf("run %s to it failed: %s. It does not begin by itself again; `refit upgrade --to %s` does it", f.Run, f.Text, c.Version))
+	}
+	if f, tried := w.state.Unbegun[name]; tried {
+		c.unbegun, c.again = fmt.Sprintf("run %s touched nothing: %s", f.Run, f.Text), f.again()
+		s.alarms = append(s.alarms, alarm{"unbegun/" + name, fmt.Sprintf("⚠️ %s could not begin: %s. It is tried again, at last every six hours", name, c.unbegun)})
 	}
 }
 
@@ -171,4 +185,10 @@ func (w *Watcher) decide(now time.Time, c *Candidate) {
 		s.Approved, s.AtOnce = true, c.approved.AtOnce
 	}
 	c.Decision = w.o.Policy.Decide(s)
+	if c.unbegun != "" && c.Decision.Do != policy.Refuse {
+		c.Decision.Reason += "; " + c.unbegun
+	}
+	if c.Decision.Do == policy.Begin && c.approved == nil && c.again.After(now) {
+		c.Decision.Do, c.Decision.At = policy.Wait, c.again
+	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"vmst.io/refit/builds/policy"
 	"vmst.io/refit/hosts/github/githubtest"
+	"vmst.io/refit/hosts/keeper"
 )
 
 func TestAFleetThatDoesNotAnswerSettlesNothingAndRunsNothing(t *testing.T) {
@@ -27,6 +29,34 @@ func TestAFleetThatDoesNotAnswerSettlesNothingAndRunsNothing(t *testing.T) {
 		w.away = nil
 		w.look()
 		w.ran("v4.6.5")
+	})
+}
+
+func TestAReleaseIsToldOfWhileANodeIsDownAndBeginsOnceItAnswers(t *testing.T) {
+	play(t, func(w *world) {
+		w.look()
+		w.away = errors.New("kirk is unreachable: what it runs is not known")
+		w.publish("v4.6.5", saying("v4.6.5", security))
+		s := w.after(5 * time.Minute)
+		w.want(w.decided(s, "v4.6.5"), policy.Refuse, "the fleet does not say what it runs: kirk is unreachable")
+		if r := w.released["v4.6.5"]; !s.Assumed || !r.Security || r.Running != "v4.6.4" || len(r.Plan) == 0 || w.behind["Mastodon"].IsZero() {
+			w.Errorf("told %+v of %+v; behind %v", r, s, w.behind)
+		}
+		w.ran()
+		w.away = nil
+		w.look()
+		w.ran("v4.6.5")
+	})
+}
+
+func TestNothingIsDecidedByAFleetThatHasNeverAnswered(t *testing.T) {
+	play(t, func(w *world) {
+		w.away = errors.New("kirk: no route to host")
+		w.publish("v4.6.5")
+		if s := w.look(); len(s.Candidates) > 0 || s.Assumed {
+			w.Errorf("%+v", s)
+		}
+		w.said()
 	})
 }
 
@@ -56,10 +86,55 @@ func TestARunThatTouchedNothingIsTriedAgain(t *testing.T) {
 		w.outcome = func(Plan, <-chan struct{}) Outcome {
 			return Outcome{Untouched: true, Text: "somebody else holds the lease"}
 		}
-		w.after(7 * time.Hour)
+		for range 3 {
+			w.after(7 * time.Hour)
+			if r := w.released["v4.6.5"].Reason; !strings.Contains(r, "touched nothing: somebody else holds the lease") {
+				w.Errorf("its reason is %q", r)
+			}
+		}
+		if len(w.notices) != 1 || !strings.Contains(w.notices[0], "could not begin: run run-1 touched nothing: somebody else holds the lease") {
+			w.Errorf("alarms %q", w.notices)
+		}
 		w.outcome = nil
-		w.after(5 * time.Minute)
-		w.ran("v4.6.5", "v4.6.5")
+		w.after(time.Hour)
+		w.ran("v4.6.5", "v4.6.5", "v4.6.5", "v4.6.5")
+		if r := w.released["v4.6.5"]; r.Settled == "" || len(w.notices) != 1 {
+			w.Errorf("told %+v, alarms %q", r, w.notices)
+		}
+	})
+}
+
+func TestARunThatTouchesNothingAgainAndAgainIsTriedEverMoreSeldom(t *testing.T) {
+	play(t, func(w *world) {
+		w.publish("v4.6.5")
+		w.outcome = func(Plan, <-chan struct{}) Outcome { return Outcome{Untouched: true, Text: "uhura: no space left"} }
+		time.Sleep(7 * time.Hour)
+		for range 24 * 12 {
+			w.after(5 * time.Minute)
+		}
+		// At once, at the next look, then half an hour, 1, 2, 4 and twice 6 hours later.
+		if n := len(w.begun); n != 8 {
+			w.Errorf("tried %d times in a day", n)
+		}
+		if len(w.notices) != 1 {
+			w.Errorf("alarms %q", w.notices)
+		}
+	})
+}
+
+func TestARunThatWasGivenUpForAnotherDoesNotBeginAgainAndHoldsNothingUp(t *testing.T) {
+	play(t, func(w *world) {
+		w.publish("v4.6.5")
+		w.outcome = func(p Plan, _ <-chan struct{}) Outcome {
+			w.standing[p.Run] = Standing{HalfWay: true}
+			return Outcome{Later: true, Text: "stopped"}
+		}
+		w.after(7 * time.Hour)
+		w.outcome, w.stuck = nil, &Outcome{Text: "it was given up: run run-9 has begun since"}
+		w.want(w.decided(w.after(time.Hour), "v4.6.5"), policy.Refuse, "it was given up")
+		w.publish("v4.6.6")
+		w.after(7 * time.Hour)
+		w.ran("v4.6.5", "v4.6.6")
 	})
 }
 
@@ -238,6 +313,85 @@ func TestTheWatcherWakesWhenSomethingIsDue(t *testing.T) {
 	})
 }
 
+func TestAWatcherWhoseConfigurationHasChangedEndsBeforeItsNextLook(t *testing.T) {
+	play(t, func(w *world) {
+		var changed atomic.Bool
+		w.o.Stale = changed.Load
+		one, stop, done := w.watcher(), make(chan struct{}), make(chan error, 1)
+		go func() { done <- one.Run(w.Context(), stop) }()
+		time.Sleep(time.Hour)
+		changed.Store(true)
+		w.publish("v4.6.5", saying("v4.6.5", security))
+		select {
+		case err := <-done:
+			if err != nil {
+				w.Error(err)
+			}
+		case <-time.After(time.Hour):
+			close(stop)
+			w.Error("it goes on", <-done)
+		}
+		w.said()
+		w.ran()
+	})
+}
+
+func TestAFullDiskEndsNoWatcherAndBeginsNoRun(t *testing.T) {
+	play(t, func(w *world) {
+		var full atomic.Bool
+		w.o.Store = filling{w.disk, &full}
+		stop, done := make(chan struct{}), make(chan error, 1)
+		one := w.watcher()
+		go func() { done <- one.Run(w.Context(), stop) }()
+		time.Sleep(time.Hour)
+		full.Store(true)
+		w.publish("v4.6.5", saying("v4.6.5", security))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.ran()
+		if len(w.notices) != 1 || !strings.Contains(w.notices[0], "no space") || w.polls["memory"] == nil || !w.released["v4.6.5"].Security {
+			w.Errorf("alarms %q, polls %v, told %v", w.notices, w.polls, w.released)
+		}
+		full.Store(false)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		w.ran("v4.6.5")
+		close(stop)
+		if err := <-done; err != nil || w.polls["memory"] != nil {
+			w.Errorf("%v, polls %v", err, w.polls)
+		}
+		// Also what was pinned while the disk was full.
+		if m, err := LoadMemory(w.Context(), w.disk, "mastodon", "mastodon"); err != nil || m.Pins["v4.6.5"].Commit == "" {
+			w.Errorf("%v, pins %v", err, m.Pins)
+		}
+	})
+}
+
+// filling is a disk that is full at times.
+type filling struct {
+	disk
+	full *atomic.Bool
+}
+
+func (f filling) Save(ctx context.Context, id string, epoch, seq int64, b []byte) error {
+	if f.full.Load() {
+		return keeper.ErrNoSpace
+	}
+	return f.disk.Save(ctx, id, epoch, seq, b)
+}
+
+func TestAWatcherThatFindsAnothersHandInItsMemoryEnds(t *testing.T) {
+	play(t, func(w *world) {
+		w.look()
+		one := w.watcher()
+		w.publish("v4.6.5")
+		w.look() // another's
+		if err := one.Run(w.Context(), nil); !errors.Is(err, keeper.ErrStale) {
+			w.Errorf("it ends with %v", err)
+		}
+	})
+}
+
 func TestTwoWatchersOfOneFolderNoticeEachOther(t *testing.T) {
 	play(t, func(w *world) {
 		w.look()
@@ -274,12 +428,13 @@ func TestNothingBeginsWhileARunStandsHalfWay(t *testing.T) {
 		end     func(*world)
 		why     string
 		resumed int
+		atOnce  bool
 	}{
 		"and nobody knows how": {
-			func(w *world) { w.unknown = errors.New("uhura: no route to host") }, func(w *world) { w.unknown = nil }, "uhura: no route to host", 1,
+			func(w *world) { w.unknown = errors.New("uhura: no route to host") }, func(w *world) { w.unknown = nil }, "uhura: no route to host", 1, false,
 		},
 		"and cannot be resumed": {
-			func(w *world) { w.stuck = &Outcome{Untouched: true, Text: "kirk is not in refit.yml any more"} }, func(w *world) { w.stuck = nil }, "kirk is not in refit.yml", 3,
+			func(w *world) { w.stuck = &Outcome{Untouched: true, Text: "kirk is not in refit.yml any more"} }, func(w *world) { w.stuck = nil }, "kirk is not in refit.yml", 3, true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -293,8 +448,12 @@ func TestNothingBeginsWhileARunStandsHalfWay(t *testing.T) {
 				w.outcome = nil
 				test.trouble(w)
 				w.publish("v4.6.6", saying("v4.6.6", security))
-				for range 2 {
-					w.want(w.decided(w.after(time.Hour), "v4.6.6"), policy.Refuse, test.why)
+				for _, alarmed := range []bool{test.atOnce, true} { // an hour on, both are
+					s := w.after(time.Hour)
+					w.want(w.decided(s, "v4.6.6"), policy.Refuse, test.why)
+					if (len(w.notices) == 1) != alarmed || !strings.Contains(s.Stuck, test.why) || s.Next.Sub(s.At) > 5*time.Minute {
+						w.Errorf("alarms %q; stuck %q; looks again at %s", w.notices, s.Stuck, s.Next)
+					}
 				}
 				w.ran("v4.6.5")
 				test.end(w)

@@ -14,9 +14,14 @@ import (
 // Sight is what one look saw and decided.
 type Sight struct {
 	At time.Time `json:"at"`
-	// Running is what the fleet runs; zero where that could not be found out, and then
+	// Running is what the fleet runs; zero where that was never found out, and then
 	// nothing is decided.
 	Running builds.Version `json:"running"`
+	// Assumed: the fleet did not answer, and Running is what it ran when it last did. What
+	// is new is told of all the same, and nothing begins.
+	Assumed bool `json:"assumed,omitempty"`
+	// Stuck is the run that stands half way and that nobody goes on with; empty for none.
+	Stuck string `json:"stuck,omitempty"`
 	// Candidates are the releases that the fleet could run next, with what was decided.
 	Candidates []Candidate `json:"candidates"`
 	// Behind is since when the fleet lacks a release that it follows; zero if it lacks none.
@@ -61,9 +66,11 @@ func (w *Watcher) See(ctx context.Context) Sight {
 	s := Sight{At: w.o.Now().UTC(), Gone: []string{}, Warnings: []string{}, Candidates: []Candidate{}}
 	running, err := w.o.Fleet.Running(ctx)
 	s.polled("the fleet", err)
-	if err == nil {
-		s.Running = running
+	if err != nil { // one node that is down must hide no release
+		running, s.Assumed = w.state.Ran, !w.state.Ran.IsZero()
 	}
+	s.Running = running
+	w.stuck(&s)
 	list, err := w.o.Upstream.Look(ctx)
 	s.polled(w.o.Upstream.Repo().String(), err)
 	if err == nil {
@@ -116,9 +123,11 @@ func (w *Watcher) ask(ctx context.Context, s *Sight, list upstream.Look) []upstr
 	s.polled("update check", err)
 	odd := upstream.Unlisted(updates, list.Releases)
 	if len(odd) > 0 {
-		if again, err := w.o.Upstream.Look(ctx); err == nil {
-			odd = upstream.Unlisted(updates, again.Releases)
+		again, err := w.o.Upstream.Look(ctx)
+		if err != nil {
+			return updates // whether they disagree is seen at the next look
 		}
+		odd = upstream.Unlisted(updates, again.Releases)
 	}
 	for _, v := range odd {
 		text := fmt.Sprintf("Mastodon's update check names %s, and GitHub lists no such release: one of the two is not what it should be; look at both before you upgrade", v)
@@ -144,7 +153,7 @@ func (w *Watcher) weigh(ctx context.Context, s *Sight, list upstream.Look, updat
 		one.Urgent = upstream.Urgent(updates, c)
 		one.Security = one.Security || one.Urgent
 		one.Kind = policy.KindOf(s.Running, one.Version, one.Security)
-		w.tried(&one)
+		w.held(s, &one)
 		w.decide(s.At, &one)
 		if act := w.o.Policy.Act(one.Kind); (act == policy.Auto || act == policy.Ask) && (s.Behind.IsZero() || one.Since.Before(s.Behind)) {
 			s.Behind = one.Since
@@ -152,6 +161,32 @@ func (w *Watcher) weigh(ctx context.Context, s *Sight, list upstream.Look, updat
 		s.Candidates = append(s.Candidates, one)
 	}
 }
+
+// stuckPause is how soon a run that stands half way is tried to be gone on with again. A
+// process that was killed holds the lease for two minutes.
+const stuckPause = 2 * time.Minute
+
+// stuck tells of a run that stands half way and that nobody goes on with: at once where
+// going on was refused, later where it is not known how it stands, since somebody may be
+// at work on it.
+func (w *Watcher) stuck(s *Sight) {
+	r := w.state.Run
+	if r == nil {
+		return
+	}
+	s.Next = s.At.Add(stuckPause)
+	if r.Trouble == "" {
+		return
+	}
+	s.Stuck = fmt.Sprintf("run %s to %s was left half way, and cannot be gone on with: %s", r.ID, r.Version, r.Trouble)
+	if r.Refused || (!r.Since.IsZero() && s.At.Sub(r.Since) >= w.o.Alarm) {
+		s.alarms = append(s.alarms, alarm{"stuck/" + r.ID, "🛑 " + s.Stuck + ". It is tried again every few minutes; see `refit status`, then `refit resume` or `refit rollback`"})
+	}
+}
+
+// announcedFor is how long after its publication another project's release is announced
+// to whom it was not: longer than anybody's watcher is away.
+const announcedFor = 60 * 24 * time.Hour
 
 // supportSoon is how long before the end of a series' support it is said.
 const supportSoon = 60 * 24 * time.Hour
@@ -177,7 +212,7 @@ func (w *Watcher) fling(ctx context.Context, s *Sight, f Fling) {
 	list, err := f.Upstream.Look(ctx)
 	s.polled(f.Upstream.Repo().String(), err)
 	for _, p := range list.Releases {
-		if p.Fresh && (f.Early || !p.Early()) && s.At.Sub(p.Release.Published) < settledFor {
+		if p.Fresh && (f.Early || !p.Early()) && s.At.Sub(p.Release.Published) < announcedFor {
 			s.flings = append(s.flings, announced{f.Name, p})
 		}
 	}
@@ -187,7 +222,7 @@ func (w *Watcher) fling(ctx context.Context, s *Sight, f Fling) {
 // candidate, or nothing is known.
 func (s Sight) became(version string) string {
 	v, err := builds.ParseVersion(version)
-	if err != nil || !s.looked || s.Running.IsZero() {
+	if err != nil || !s.looked || s.Assumed || s.Running.IsZero() {
 		return ""
 	}
 	switch {

@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"vmst.io/refit/builds/policy"
+	"vmst.io/refit/hosts/github/githubtest"
 	"vmst.io/refit/pipeline/report"
 	"vmst.io/refit/pipeline/report/slacktest"
 )
@@ -102,6 +104,116 @@ func TestAReleaseIsOneMessageInSlackHoweverOftenTheWatcherIsRestarted(t *testing
 			i.Errorf("reminders:\n%s", all)
 		}
 	})
+}
+
+// outage is three hours in which GitHub answers nothing of use.
+func outage(how githubtest.Trouble) func(*inSlack) {
+	return func(i *inSlack) {
+		i.process(time.Minute)
+		how.Times = -1
+		i.Trouble(how)
+		for range 3 {
+			i.process(time.Minute)
+			time.Sleep(time.Hour)
+		}
+		i.Calm()
+		i.process(time.Minute)
+		i.process(time.Minute)
+	}
+}
+
+func TestEachStoryStandsInSlackAsItHappened(t *testing.T) {
+	seen := func(tags ...string) func(*inSlack) {
+		return func(i *inSlack) {
+			i.process(time.Minute)
+			for _, tag := range tags {
+				i.publish(tag)
+			}
+			i.process(time.Minute)
+			i.process(time.Minute)
+		}
+	}
+	for name, test := range map[string]struct {
+		story func(*inSlack)
+		// roots are what the channel's messages say, in their order, each in parts.
+		roots [][]string
+	}{
+		"a first look at what is there": {seen(), nil},
+		"a patch of three series on one day": {seen("v4.4.22", "v4.6.5", "v4.5.15"), [][]string{
+			{"📦 Mastodon v4.6.5", "a release", "begins at ", "6h after its publication", "no migrations: it can be undone at any time", "v4.6.4"},
+		}},
+		"a patch that is run": {func(i *inSlack) {
+			seen("v4.6.5")(i)
+			time.Sleep(6 * time.Hour)
+			i.process(time.Minute)
+		}, [][]string{{"✅ Mastodon v4.6.5", "the fleet runs it"}}},
+		"a security release": {func(i *inSlack) {
+			i.o.Policy.Acts[policy.Security] = policy.Ask
+			i.publish("v4.6.5", saying("v4.6.5", security))
+			i.process(time.Minute)
+		}, [][]string{{"🔒 Mastodon v4.6.5", "a security release", "GHSA-2345-cfgh-jmpq", "waits for an approval", "refit approve --to v4.6.5 --plan hash-of-v4.6.5"}}},
+		"a release that is taken back": {func(i *inSlack) {
+			i.process(time.Minute)
+			id := i.publish("v4.6.5")
+			i.process(time.Minute)
+			i.Delete(followed, id)
+			i.process(time.Minute)
+		}, [][]string{{"✅ Mastodon v4.6.5", "upstream has taken it back"}}},
+		"a tag that moved": {func(i *inSlack) {
+			i.publish("v4.6.5")
+			i.process(time.Minute)
+			i.tag("v4.6.5", "something else")
+			i.process(time.Minute)
+		}, [][]string{{"📦 Mastodon v4.6.5", "is not begun", "the tag is not what it was"}, {"🛑 the tag is not what it was", "Find out why"}}},
+		"a pre-release": {func(i *inSlack) {
+			i.process(time.Minute)
+			i.publish("v4.7.0-rc.1", func(r *githubtest.Release) { r.Prerelease = true })
+			i.process(time.Minute)
+		}, nil},
+		"a limit that ends within the hour": {func(i *inSlack) {
+			i.process(time.Minute)
+			i.Exhaust(ghToken)
+			i.process(time.Minute)
+			time.Sleep(58*time.Minute + 30*time.Second)
+			i.process(time.Minute)
+		}, nil},
+		"a secondary limit": {func(i *inSlack) {
+			i.process(time.Minute)
+			i.Limit(githubtest.Secondary{Status: 429, For: 10 * time.Minute, Named: true})
+			i.process(time.Minute)
+			time.Sleep(20 * time.Minute)
+			i.process(time.Minute)
+		}, nil},
+		"an outage": {outage(githubtest.Outage(502, -1)), [][]string{
+			{"⚠️ refit has had no answer from mastodon/mastodon since", "may not know of new releases"}, {"mastodon/mastodon answers again"},
+		}},
+		"slow answers": {outage(githubtest.Trouble{Wait: time.Hour}), [][]string{
+			{"⚠️ refit has had no answer from mastodon/mastodon since"}, {"mastodon/mastodon answers again"},
+		}},
+		"a fleet that is silent": {func(i *inSlack) {
+			i.process(time.Minute)
+			i.away = errors.New("kirk is unreachable: what it runs is not known")
+			i.publish("v4.6.5", saying("v4.6.5", security))
+			i.process(time.Minute)
+		}, [][]string{{"🔒 Mastodon v4.6.5", "is not begun", "kirk is unreachable"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			playInSlack(t, func(i *inSlack) {
+				test.story(i)
+				roots := i.roots()
+				if len(roots) != len(test.roots) {
+					i.Fatalf("%d messages in the channel, not %d: %+v", len(roots), len(test.roots), roots)
+				}
+				for n, parts := range test.roots {
+					for _, part := range parts {
+						if all := roots[n].Text + string(roots[n].Blocks); !strings.Contains(all, part) {
+							i.Errorf("message %d does not say %q: %s", n+1, part, all)
+						}
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAnAlarmIsOneMessageInSlack(t *testing.T) {

@@ -40,6 +40,32 @@ func TestAReleaseThatComesOutBetweenTheTwoQuestionsIsNoAlarm(t *testing.T) {
 	})
 }
 
+func TestAGitHubThatCannotBeAskedAgainIsNoDisagreement(t *testing.T) {
+	play(t, func(w *world) {
+		w.look()
+		w.updates = []upstream.Update{{Version: version("v4.6.5")}}
+		w.Then("/releases?", func() { w.Trouble(githubtest.Outage(502, -1)) })
+		if s := w.look(); len(s.Warnings) > 0 || len(w.notices) > 0 {
+			w.Errorf("%v, %v", s.Warnings, w.notices)
+		}
+	})
+}
+
+func TestApprovalsThatCannotBeAskedForAreASourceThatFails(t *testing.T) {
+	play(t, func(w *world) {
+		w.o.Policy.Acts[policy.Patch] = policy.Ask
+		w.publish("v4.6.5")
+		w.look()
+		w.dumb = errors.New("uhura: no route to host")
+		for range 3 {
+			w.after(time.Hour)
+		}
+		if w.polls["approvals"] == nil || len(w.notices) != 1 || !strings.Contains(w.notices[0], "no answer from approvals") {
+			w.Errorf("polls %v, alarms %q", w.polls, w.notices)
+		}
+	})
+}
+
 func TestAMovedTagIsRefusedAndAlarmedOnce(t *testing.T) {
 	play(t, func(w *world) {
 		w.publish("v4.6.5")

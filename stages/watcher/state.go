@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/pipeline/report"
 )
@@ -24,13 +26,17 @@ const (
 type state struct {
 	// Seq counts the saves, so that two watchers that share a folder notice.
 	Seq int64 `json:"seq"`
+	// Ran is what the fleet ran when it last answered.
+	Ran builds.Version `json:"ran,omitzero"`
 	// Run is the run that is at work, or was when the process ended.
 	Run *run `json:"run,omitempty"`
 	// Open are the releases that people were told of, by version, until they have been
 	// settled for a while.
 	Open map[string]open `json:"open"`
-	// Failed are runs that this watcher began and that failed, by release.
-	Failed map[string]failure `json:"failed"`
+	// Failed are runs that this watcher began and that failed, by release; Unbegun those
+	// that touched nothing, and are tried again.
+	Failed  map[string]failure `json:"failed"`
+	Unbegun map[string]failure `json:"unbegun,omitempty"`
 	// Failing are sources that have not answered since then.
 	Failing map[string]time.Time `json:"failing"`
 
@@ -42,8 +48,11 @@ type run struct {
 	ID      string    `json:"id"`
 	Version string    `json:"version"`
 	Began   time.Time `json:"began"`
-	// Trouble is why it could not be resumed at the last look.
-	Trouble string `json:"trouble,omitempty"`
+	// Trouble is why it could not be resumed at the last look, Since when the first of
+	// those looks was; Refused: it is known to stand half way, and going on was refused.
+	Trouble string    `json:"trouble,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Refused bool      `json:"refused,omitempty"`
 }
 
 // failure is how such a run ended.
@@ -51,6 +60,17 @@ type failure struct {
 	Run  string    `json:"run"`
 	At   time.Time `json:"at"`
 	Text string    `json:"text"`
+	// Times counts runs that touched nothing, one after the other.
+	Times int `json:"times,omitempty"`
+}
+
+// again is when a run that touched nothing may be tried again by itself: at the next look,
+// then after half an hour, an hour and so on, up to six: each may be a message to people.
+func (f failure) again() time.Time {
+	if f.Times < 2 {
+		return f.At
+	}
+	return f.At.Add(min(15*time.Minute<<min(f.Times-1, 8), 6*time.Hour))
 }
 
 // open is a release that people were told of.
@@ -65,7 +85,7 @@ type open struct {
 }
 
 func loadState(ctx context.Context, store Store) (state, error) {
-	s := state{Open: map[string]open{}, Failed: map[string]failure{}, Failing: map[string]time.Time{}}
+	s := state{Open: map[string]open{}, Failed: map[string]failure{}, Unbegun: map[string]failure{}, Failing: map[string]time.Time{}}
 	b, err := store.Load(ctx, stateID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -83,21 +103,20 @@ func loadState(ctx context.Context, store Store) (state, error) {
 // save keeps the state, and what each Upstream remembers, where anything changed. The
 // state goes first, so that its count is never behind that of another file.
 func (w *Watcher) save(ctx context.Context) error {
-	files := map[string]any{}
 	ups := []Upstream{w.o.Upstream}
 	for _, f := range w.o.Flings {
 		ups = append(ups, f.Upstream)
 	}
 	for _, u := range ups {
 		if m, changed := u.Memory(); changed {
-			files[memoryName(u.Repo().Owner, u.Repo().Name)] = m
+			w.unsaved[memoryName(u.Repo().Owner, u.Repo().Name)] = m
 		}
 	}
 	is, err := w.state.bare()
 	if err != nil {
 		return err
 	}
-	if is == w.state.saved && len(files) == 0 {
+	if is == w.state.saved && len(w.unsaved) == 0 {
 		return nil
 	}
 	w.state.Seq++
@@ -105,10 +124,11 @@ func (w *Watcher) save(ctx context.Context) error {
 		return err
 	}
 	w.state.saved = is
-	for id, m := range files {
+	for id, m := range w.unsaved {
 		if err := w.keep(ctx, id, m); err != nil {
 			return err
 		}
+		delete(w.unsaved, id)
 	}
 	return nil
 }
@@ -163,7 +183,8 @@ func (w *Watcher) settle(s Sight) {
 		if o.Settled == "" {
 			if o.Settled = s.became(name); o.Settled != "" {
 				o.At, o.Hash = s.At, ""
-				o.Told.Settled, o.Told.Running, o.Told.Question = o.Settled, s.Running.String(), ""
+				o.Told.Settled, o.Told.Running = o.Settled, s.Running.String()
+				o.Told.Question, o.Told.Decision, o.Told.Reason = "", "", "" // what was meant is history
 				w.state.Open[name] = o
 			}
 		}
@@ -171,11 +192,9 @@ func (w *Watcher) settle(s Sight) {
 			delete(w.state.Open, name)
 		}
 	}
-	for name := range w.state.Failed {
-		if s.became(name) != "" && !slices.Contains(s.Gone, name) {
-			delete(w.state.Failed, name)
-		}
-	}
+	over := func(name string, _ failure) bool { return s.became(name) != "" && !slices.Contains(s.Gone, name) }
+	maps.DeleteFunc(w.state.Failed, over)
+	maps.DeleteFunc(w.state.Unbegun, over)
 }
 
 // Unpin forgets what a tag stood for, so that the next look pins it anew: a person has

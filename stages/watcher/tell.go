@@ -15,8 +15,11 @@ import (
 // project is how people call what the fleet runs.
 const project = "Mastodon"
 
-// note remembers what was seen: which releases are open, which sources fail.
+// note remembers what was seen: what runs, and which releases are open.
 func (w *Watcher) note(s *Sight) {
+	if !s.Assumed && !s.Running.IsZero() {
+		w.state.Ran = s.Running
+	}
 	for _, c := range s.Candidates {
 		name := c.Version.String()
 		if _, known := w.state.Open[name]; c.Decision.Do != policy.Nothing && !known {
@@ -27,6 +30,11 @@ func (w *Watcher) note(s *Sight) {
 		}
 	}
 	w.settle(*s)
+}
+
+// failing remembers which sources do not answer, and has people told of what has not for
+// long.
+func (w *Watcher) failing(s *Sight) {
 	for _, p := range s.Sources {
 		since, failing := w.state.Failing[p.Source]
 		switch {
@@ -50,7 +58,8 @@ func failKey(source string, since time.Time) string {
 }
 
 // tell tells everything, as at each look.
-func (w *Watcher) tell(s Sight) {
+func (w *Watcher) tell(s *Sight) {
+	w.failing(s)
 	for _, p := range s.Sources {
 		w.o.Teller.Polled(p.Source, p.err)
 	}
@@ -88,6 +97,9 @@ func (c Candidate) announcement(running builds.Version) report.Release {
 	}
 	if c.Decision.Do == policy.Question && c.Plan != "" {
 		r.Question = "approve its plan? " + c.command()
+		if c.over != "" {
+			r.Question = c.over + ": approve its plan again? " + c.command()
+		}
 	}
 	return r
 }

@@ -14,6 +14,7 @@
 package watcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -23,6 +24,7 @@ import (
 	"vmst.io/refit/builds/policy"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts/github"
+	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline/report"
 )
 
@@ -109,6 +111,9 @@ type Options struct {
 	Every time.Duration
 	// Alarm is how long a source may fail before people are told; 0 for an hour.
 	Alarm time.Duration
+	// Stale tells, before each look but the first, that what the watcher was made from has
+	// changed: another one is to be made, and Run ends. nil for never.
+	Stale func() bool
 	// Say is the log, a line each.
 	Say func(format string, args ...any)
 	// Now; nil for time.Now.
@@ -121,6 +126,8 @@ type Watcher struct {
 	state state
 	// planned are the plans that were made in this process, by release.
 	planned map[string]made
+	// unsaved is what each Upstream remembers and is not on the disk yet.
+	unsaved map[string]upstream.Memory
 }
 
 // New makes a watcher that goes on from what the store remembers; it asks nobody yet.
@@ -135,23 +142,32 @@ func New(ctx context.Context, o Options) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{o: o, state: s, planned: map[string]made{}}, nil
+	return &Watcher{o: o, state: s, planned: map[string]made{}, unsaved: map[string]upstream.Memory{}}, nil
 }
 
-// Run looks until stop is closed or ctx ends. Its only error is that it can remember
-// nothing any more; all others are told, and tried again.
+// Run looks until stop is closed, ctx ends, or what it was made from is stale. Its only
+// error is that another watcher writes to its memory; all others are told, and tried again.
 func (w *Watcher) Run(ctx context.Context, stop <-chan struct{}) error {
 	for {
 		s, err := w.Once(ctx, stop)
-		if stopped(ctx, stop) {
-			return nil
-		}
-		if err != nil {
+		if errors.Is(err, keeper.ErrStale) || stopped(ctx, stop) {
 			return err
 		}
-		if !w.rest(ctx, stop, s.Next) {
+		w.remembered(err)
+		if !w.rest(ctx, stop, s.Next) || (w.o.Stale != nil && w.o.Stale()) {
 			return nil
 		}
+	}
+}
+
+// remembered tells whether what was seen could be kept. Where not (a full disk) this
+// process still knows it, and to end would tell all of it again at each new start; nothing
+// begins meanwhile, since a run is written down before.
+func (w *Watcher) remembered(err error) {
+	w.o.Teller.Polled("memory", err)
+	if err != nil {
+		w.say("%v", err)
+		w.o.Teller.Notice("memory/"+w.o.Now().UTC().Format(time.DateOnly), "🛑 nothing begins by itself: "+err.Error())
 	}
 }
 
@@ -173,7 +189,7 @@ func (w *Watcher) Once(ctx context.Context, stop <-chan struct{}) (Sight, error)
 		w.note(&s)
 	}
 	if !stopped(ctx, stop) {
-		w.tell(s)
+		w.tell(&s)
 	}
 	return s, errors.Join(err, w.save(context.WithoutCancel(ctx)))
 }
@@ -233,15 +249,17 @@ func (w *Watcher) resume(ctx, idle context.Context, stop <-chan struct{}) error 
 	id := w.state.Run.ID
 	at, err := w.o.Fleet.Stands(idle, id)
 	switch {
+	case idle.Err() != nil:
+		return nil
 	case err != nil:
-		w.state.Run.Trouble = err.Error()
+		w.left(err.Error(), false)
 		return nil // nothing is begun while it is not known how that one stands
 	case at.HalfWay:
 		w.say("going on with run %s", id)
+		w.state.Run.Trouble, w.state.Run.Since, w.state.Run.Refused = "", time.Time{}, false
 		o := w.o.Fleet.Resume(ctx, stop, id)
 		if o.Untouched {
-			w.say("run %s could not be resumed: %s", id, o.Text)
-			w.state.Run.Trouble = o.Text
+			w.left(o.Text, true)
 			return nil
 		}
 		return w.ended(ctx, o)
@@ -249,15 +267,33 @@ func (w *Watcher) resume(ctx, idle context.Context, stop <-chan struct{}) error 
 	return w.ended(ctx, at.Outcome)
 }
 
+// left notes why the run is left as it stands.
+func (w *Watcher) left(why string, refused bool) {
+	r := w.state.Run
+	w.say("run %s could not be resumed: %s", r.ID, why)
+	r.Trouble, r.Refused = why, refused
+	if r.Since.IsZero() {
+		r.Since = w.o.Now().UTC()
+	}
+}
+
 // ended notes how the run at work ended.
 func (w *Watcher) ended(ctx context.Context, o Outcome) error {
 	run := *w.state.Run
-	w.say("run %s to %s: %s", run.ID, run.Version, o.Text)
+	w.say("run %s to %s: %s", run.ID, run.Version, cmp.Or(o.Text, "it never began"))
 	if o.Later {
 		return nil // the next process goes on with it
 	}
-	if !o.Done && !o.Untouched {
-		w.state.Failed[run.Version] = failure{Run: run.ID, At: w.o.Now().UTC(), Text: o.Text}
+	how := failure{Run: run.ID, At: w.o.Now().UTC(), Text: o.Text}
+	before := w.state.Unbegun[run.Version].Times
+	delete(w.state.Unbegun, run.Version)
+	switch {
+	case o.Done:
+	case !o.Untouched:
+		w.state.Failed[run.Version] = how
+	case o.Text != "":
+		how.Times = before + 1
+		w.state.Unbegun[run.Version] = how
 	}
 	delete(w.planned, run.Version)
 	w.state.Run = nil

@@ -176,7 +176,8 @@ func TestNoRunBeginsByItselfOnAnyDoubt(t *testing.T) {
 		"what only the fleet shows": {"", func(w *world) {
 			w.plan = func(p *Plan) { p.Doubts = []string{"the database lacks an old post-migration"} }
 		}, "lacks an old post-migration"},
-		"notes that nobody can read": {"", func(w *world) { w.Edit(followed, 4, func(r *githubtest.Release) { r.Body = "\x00" }) }, "the notes of v4.6.5 cannot be read"},
+		"a warning that would be a line of its own": {"> [!WARNING]\n> One\n> ::error::two\n", nil, "the notes of v4.6.5 warn: One ::error::two"},
+		"notes that nobody can read":                {"", func(w *world) { w.Edit(followed, 4, func(r *githubtest.Release) { r.Body = "\x00" }) }, "the notes of v4.6.5 cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(w *world) {
@@ -215,11 +216,45 @@ func TestWhatIsAskedForRunsOnceItsPlanIsApprovedAndNoOther(t *testing.T) {
 	})
 }
 
+// Who gave it believes that it is approved.
+func TestAnApprovalThatIsOverIsAskedForAnew(t *testing.T) {
+	for name, test := range map[string]struct {
+		life time.Duration
+		why  string
+	}{
+		"since a run that touched nothing used it up": {time.Hour, "run run-3 used up what michael gave: approve its plan again? refit approve --to v4.6.5"},
+		"since it expired before its window":          {time.Minute, "what michael gave expired: approve its plan again? refit approve --to v4.6.5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(w *world) {
+				w.o.Policy.Acts[policy.Patch] = policy.Ask
+				w.publish("v4.6.5")
+				w.look()
+				w.approved["hash-of-v4.6.5"] = &Approval{Hash: "hash-of-v4.6.5", By: "michael", Until: time.Now().Add(test.life)}
+				w.outcome = func(Plan, <-chan struct{}) Outcome { return Outcome{Untouched: true, Text: "kirk is ill"} }
+				w.after(5 * time.Minute)
+				for range 3 {
+					w.want(w.decided(w.after(5*time.Minute), "v4.6.5"), policy.Question, "michael gave")
+				}
+				if q := w.released["v4.6.5"].Question; !strings.Contains(q, test.why) || len(w.begun) > 1 {
+					w.Errorf("asked %q, began %v", q, w.begun)
+				}
+				w.outcome = nil
+				w.approved["hash-of-v4.6.5"] = &Approval{Hash: "hash-of-v4.6.5", By: "michael", Until: time.Now().Add(time.Hour)}
+				w.look()
+				if w.running != "v4.6.5" {
+					w.Errorf("%s runs after it was approved again", w.running)
+				}
+			})
+		})
+	}
+}
+
 func TestAChangedPlanVoidsItsApproval(t *testing.T) {
 	play(t, func(w *world) {
 		w.o.Policy.Acts[policy.Patch] = policy.Ask
 		w.publish("v4.6.5")
-		one := w.watcher() // it has the old plan in memory, good for half an hour
+		one := w.watcher() // it has the old plan in memory, good for a while
 		if _, err := one.Once(w.Context(), nil); err != nil {
 			w.Fatal(err)
 		}
@@ -246,7 +281,7 @@ func TestFlingsAreAnnouncedAndNeverRun(t *testing.T) {
 		w.Publish(elk, githubtest.Release{Tag: "v0.16.0"})
 		w.Publish(elk, githubtest.Release{Tag: "v0.17.0-beta.1", Prerelease: true})
 		w.Publish(elk, githubtest.Release{Tag: "nightly"})
-		w.after(time.Hour)
+		w.after(30 * 24 * time.Hour) // nobody looked for a month
 		w.after(time.Hour)
 		w.said("v0.16.0: announced only", "nightly: announced only")
 		w.ran()

@@ -18,6 +18,7 @@ import (
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/github"
 	"vmst.io/refit/hosts/github/githubtest"
+	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline/report"
 )
 
@@ -49,6 +50,7 @@ type world struct {
 	outcome  func(p Plan, stop <-chan struct{}) Outcome
 	standing map[string]Standing
 	unknown  error    // why nobody knows how a run stands
+	dumb     error    // why approvals cannot be asked for
 	stuck    *Outcome // how a resume ends, if not well
 	begun    []string // releases
 	resumed  []string // runs
@@ -226,7 +228,13 @@ func (w *world) Plan(_ context.Context, to builds.Version) (Plan, error) {
 }
 
 func (w *world) Approval(_ context.Context, hash string) (*Approval, error) {
-	return w.approved[hash], nil
+	a := w.approved[hash]
+	if a == nil || a.Over != "" || time.Now().Before(a.Until) {
+		return a, w.dumb
+	}
+	over := *a
+	over.Over = "what " + a.By + " gave expired"
+	return &over, w.dumb
 }
 
 func (w *world) Begin(_ context.Context, stop <-chan struct{}, p Plan) Outcome {
@@ -235,7 +243,11 @@ func (w *world) Begin(_ context.Context, stop <-chan struct{}, p Plan) Outcome {
 		w.Errorf("the plan is not the one that was made: %+v", p)
 	}
 	w.begun = append(w.begun, to)
-	delete(w.approved, p.Hash)
+	if a := w.approved[p.Hash]; (a != nil && a.Over == "") != (p.ApprovedBy != "") {
+		w.Errorf("it begins by the word of %q, and there is %+v", p.ApprovedBy, a)
+	} else if a != nil {
+		a.Over = fmt.Sprintf("run %s used up what %s gave", p.Run, a.By)
+	}
 	if w.outcome != nil {
 		return w.outcome(p, stop)
 	}
@@ -335,7 +347,7 @@ func (d disk) Load(_ context.Context, id string) ([]byte, error) {
 
 func (d disk) Save(_ context.Context, id string, _, seq int64, b []byte) error {
 	if s, ok := d[id]; ok && seq <= s.seq {
-		return fmt.Errorf("save %d of %s, where %d is stored", seq, id, s.seq)
+		return fmt.Errorf("save %d of %s is %w: %d is stored", seq, id, keeper.ErrStale, s.seq)
 	}
 	d[id] = saved{seq, bytes.Clone(b)}
 	return nil
