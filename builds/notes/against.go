@@ -27,21 +27,22 @@ func Against(list []Notes, u builds.Understanding) []string {
 	for _, one := range []struct {
 		what   string
 		source bool
+		may    bool     // the source has what notes may mean by it
 		names  []string // of items by which the notes say so
 	}{
-		{"database migrations", len(m.Pre)+len(m.Post) > 0, []string{"migrations", "pre-migrations", "two-step-migrations", "long-migrations"}},
-		{"post-migrations", len(m.Post) > 0, []string{"pre-migrations", "two-step-migrations"}},
-		{"new gems", c.Gems != nil, []string{"bundle"}},
-		{"new node packages", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "yarn.lock"), []string{"yarn"}},
-		{"assets to be built", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "app/javascript"), []string{"assets"}},
-		{"another Ruby", c.Ruby.Changed(), []string{"ruby-version", "ruby"}},
-		{"changed search definitions", c.Search != nil && !c.Search.Blanks, []string{"search-mappings", "elasticsearch"}},
+		{"database migrations", len(m.Pre)+len(m.Post) > 0, false, []string{"migrations", "pre-migrations", "two-step-migrations", "long-migrations"}},
+		{"post-migrations", len(m.Post) > 0, true, []string{"pre-migrations", "two-step-migrations"}},
+		{"new gems", c.Gems != nil, false, []string{"bundle"}},
+		{"new node packages", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "yarn.lock"), false, []string{"yarn"}},
+		{"assets to be built", c.JavaScript != nil && slices.Contains(c.JavaScript.Files, "app/javascript"), c.JavaScript != nil, []string{"assets"}},
+		{"another Ruby", c.Ruby.Changed(), false, []string{"ruby-version", "ruby"}},
+		{"changed search definitions", c.Search != nil && !c.Search.Blanks, c.Search != nil, []string{"search-mappings", "elasticsearch"}},
 	} {
 		notes := slices.ContainsFunc(one.names, func(name string) bool { return said[name] })
 		switch {
 		case one.source && !notes:
 			out = append(out, "the source has "+one.what+", of which the notes say nothing")
-		case !one.source && notes && one.what != "post-migrations": // the same words stand for pre-migrations alone
+		case !one.source && !one.may && notes:
 			out = append(out, "the notes speak of "+one.what+", and the source has none")
 		}
 	}

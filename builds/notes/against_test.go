@@ -25,6 +25,10 @@ func TestNotesAndSourceAreHeldAgainstEachOther(t *testing.T) {
 		"both say assets": {[]notes.Notes{assets}, func(u *builds.Understanding) {
 			u.Changes.JavaScript = &builds.Touched{Files: []string{"app/javascript"}}
 		}, nil},
+		"new packages are built too": {[]notes.Notes{{Flags: assets.Flags, Steps: steps.Steps}}, func(u *builds.Understanding) {
+			u.Changes.Gems = &builds.Gems{}
+			u.Changes.JavaScript = &builds.Touched{Files: []string{"yarn.lock"}}
+		}, nil},
 		"notes alone speak of it": {[]notes.Notes{assets}, nil, []string{"the notes speak of assets to be built, and the source has none"}},
 		"the source alone has it": {[]notes.Notes{{}}, func(u *builds.Understanding) { u.Changes.Migrations.Pre = []string{"1_a"} }, []string{"the source has database migrations, of which the notes say nothing"}},
 		"post-migrations that are not told": {
