@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -121,11 +120,11 @@ func (o *objects) walk(t Tag) ([]File, error) {
 	return out, nil
 }
 
-// safePath refuses paths that would leave the directory or reach git's own, and
-// control characters, which would reach a terminal with the path.
+// safePath refuses paths that would leave the directory or reach git's own. go-git
+// refuses control characters.
 func safePath(p string) error {
 	for _, part := range strings.Split(p, "/") {
-		if part == "" || part == "." || part == ".." || strings.EqualFold(part, ".git") || strings.Contains(part, `\`) || strings.ContainsFunc(part, unicode.IsControl) {
+		if part == "" || part == "." || part == ".." || strings.EqualFold(part, ".git") || strings.ContainsAny(part, "\x00\\") {
 			return fmt.Errorf("%w: path %q", ErrUnsafe, p)
 		}
 	}
