@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,8 +132,8 @@ func TestEveryPairOfRealReleasesIsUnderstoodAsGitShowsIt(t *testing.T) {
 }
 
 // The widest way that there is: from the first release of a series to the last of the
-// next. What the runtime has from the system is never given back while this runs, so it
-// is the most that was needed.
+// next. Its time is the processor's: a busy machine says nothing of the program. What the
+// runtime has from the system is the most that was needed.
 func TestAPlanOfRealReleasesIsQuickAndSmall(t *testing.T) {
 	source, _, _, _ := realReleases(t)
 	reader := upstream.Reader{Dir: t.TempDir(), Say: t.Logf}
@@ -140,18 +141,28 @@ func TestAPlanOfRealReleasesIsQuickAndSmall(t *testing.T) {
 		how  string
 		most time.Duration
 	}{{"cold", 15 * time.Second}, {"cached", time.Second}} {
-		began := time.Now()
+		began := processor(t)
 		if _, err := reader.Understand(t.Context(), source, parse(t, "v4.3.0"), parse(t, "v4.4.22")); err != nil {
 			t.Fatal(err)
 		}
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		took := time.Since(began)
+		took := processor(t) - began
 		t.Logf("%s: %s, %d MiB", c.how, took.Round(time.Millisecond), m.Sys>>20)
 		if took > c.most || m.Sys > 300<<20 {
 			t.Errorf("%s: %s and %d MiB, at most %s and 300 MiB", c.how, took, m.Sys>>20, c.most)
 		}
 	}
+}
+
+// processor is the time of it that this process has used.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func asJSON(t *testing.T, u builds.Understanding) string {
