@@ -154,7 +154,7 @@ var wrongTypes = map[string]struct{ old, new string }{
 	"mirrors.yarn_checksums":    {"# mirrors:", "mirrors: {yarn_checksums: [a]}\n#"},
 	"upstream.notes":            {"  # notes: ./release-notes ", "  notes: [a] #"},
 	"watch.pre_releases":        {"pre_releases: false ", "pre_releases: [a] "},
-	"watch.state":               {"# state: /var/lib/refit/watch", "state: [a]"},
+	"watch.state":               {"# state: /var/lib/refit-watch/state", "state: [a]"},
 	"policy.security_overtakes": {"security_overtakes: true", "security_overtakes: [a]"},
 	"flings.pre_releases":       {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
 }
