@@ -21,11 +21,15 @@ var systemTools = []struct {
 }{
 	{
 		// Without its command-line tools, the package knows the library's version.
-		"libvips", []string{"sh", "-c", `vips --version 2>/dev/null || dpkg-query -W -f='${Version}\n' 'libvips42*' 2>/dev/null | grep .`}, "libvips-tools",
+		"libvips",
+		[]string{"sh", "-c", `vips --version 2>/dev/null || dpkg-query -W -f='${Version}\n' 'libvips42*' 2>/dev/null | grep .`},
+		"libvips-tools",
 		map[string]string{"debian 11": "8.10", "debian 12": "8.14", "debian 13": "8.16", "ubuntu 22.04": "8.12", "ubuntu 24.04": "8.15"},
 	},
 	{
-		"ffmpeg", []string{"ffmpeg", "-version"}, "ffmpeg",
+		"ffmpeg",
+		[]string{"ffmpeg", "-version"},
+		"ffmpeg",
 		map[string]string{"debian 11": "4.3", "debian 12": "5.1", "debian 13": "7.1", "ubuntu 22.04": "4.4", "ubuntu 24.04": "6.1"},
 	},
 }

@@ -2,7 +2,6 @@ package stages
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"vmst.io/refit/builds"

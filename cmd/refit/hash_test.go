@@ -28,7 +28,8 @@ func TestAPlansHashIsOfWhatWillBeDoneAndOfNothingElse(t *testing.T) {
 			}},
 			facts: &stages.Facts{To: builds.Release{Tag: git.Tag{Commit: "c", Tree: "t"}}},
 			way: way{items: []notes.Item{
-				{Name: "statsd", By: notes.Admin, Texts: []string{"StatsD is gone"}}, {Name: "assets", By: notes.Refit, Texts: []string{"Build them"}},
+				{Name: "statsd", By: notes.Admin, Texts: []string{"StatsD is gone"}},
+				{Name: "assets", By: notes.Refit, Texts: []string{"Build them"}},
 				{Name: notesUnread, By: notes.Admin, Texts: []string{"the limit ends at 10:00"}},
 			}},
 		}

@@ -32,7 +32,7 @@ func (p planJSON) print(w io.Writer) error {
 	list("to be known", p.Said)
 	if m := p.Pending; m != nil {
 		list("migrations while the old code serves", short(m.Pre))
-		list("migrations after which the old code cannot run", m.Post)
+		list("migrations after which the old code cannot run", short(m.Post))
 	}
 	if c := p.Changes; c != nil {
 		list("migrations to look at before", risky(c.Migrations.Risky))
@@ -133,7 +133,7 @@ func (p planJSON) undo() string {
 		return fmt.Sprintf("%s while %s serves, none after: it can be undone at any time%s", count(len(pre), "migration"), p.From, rewritten)
 	}
 	return fmt.Sprintf("%s while %s serves, then %s after which it cannot be undone: %s",
-		count(len(pre), "migration"), p.From, count(len(post), "migration"), strings.Join(post, ", "))
+		count(len(pre), "migration"), p.From, count(len(post), "migration"), strings.Join(short(post), ", "))
 }
 
 // why says which tier goes first, and why.
