@@ -298,7 +298,7 @@ func TestTheEndOfSupportIsSaidAheadAndOnce(t *testing.T) {
 		if !ok {
 			t.Fatal("no end of support is known for v4.3")
 		}
-		time.Sleep(day.Add(-30 * 24 * time.Hour).Sub(time.Now()))
+		time.Sleep(time.Until(day.Add(-30 * 24 * time.Hour)))
 		for range 3 {
 			w.after(time.Hour)
 		}
