@@ -231,3 +231,18 @@ func TestNothingThatSoundsLikeAnInstructionIsLost(t *testing.T) {
 		}
 	}
 }
+
+// Also where the list stands under a heading that says nothing.
+func TestACommandAtWhichTheBodyIsCutIsNotTaken(t *testing.T) {
+	for _, heading := range []string{"### Update steps", "## U from 9.2.13."} {
+		body := "## Upgrade overview\n\nThis release contains upgrade notes that deviate from the norm:\n\n" + heading + "\n\n1. Precompile the assets:\n   ```\n   bundle exec rails assets:precomp"
+		for _, s := range parse(t, []byte(body)).Steps {
+			if s.Command != "" {
+				t.Errorf("%s: %+v", heading, s)
+			}
+		}
+		if steps := parse(t, []byte(body+"ile\n")).Steps; len(steps) == 0 || steps[0].Command != "bundle exec rails assets:precompile" {
+			t.Errorf("%s, whole: %+v", heading, steps)
+		}
+	}
+}

@@ -120,12 +120,12 @@ func (r *reader) quote(b block) {
 	loud := len(mark) > 1 && mark[1] != "NOTE" && mark[1] != "TIP"
 	switch {
 	case backup.MatchString(text):
-		r.backup(text, codesOf(b))
+		r.backup(text, r.codesOf(b))
 	case loud || warns(text):
 		r.warn(unsigned(text))
 	default:
 		// What stands apart is there to be read, wherever it is.
-		r.sentences(text, codesOf(b), true)
+		r.sentences(text, r.codesOf(b), true)
 	}
 	for _, k := range b.kids {
 		if k.kind == list && !loud && !warns(text) {
@@ -216,10 +216,10 @@ func (r *reader) list(b block) {
 		switch {
 		case r.in == dependencies:
 			r.dependency(it)
-		case r.in.instructs() && (b.ordered || r.in == updateSteps || len(commands(codesOf(it))) > 0):
+		case r.in.instructs() && (b.ordered || r.in == updateSteps || len(commands(r.codesOf(it))) > 0):
 			r.item(it)
 		default:
-			r.sentences(seenOf(it), codesOf(it), r.in.instructs())
+			r.sentences(seenOf(it), r.codesOf(it), r.in.instructs())
 		}
 	}
 }
@@ -243,11 +243,11 @@ func seenOf(b block) string {
 	return strings.Join(parts, "\n")
 }
 
-// codesOf are the code spans of a block and of all inside it.
-func codesOf(b block) []string {
-	out := slices.Clone(b.codes)
+// codesOf are the code spans of a block and of all inside it, but for one at which the body is cut.
+func (r *reader) codesOf(b block) []string {
+	out := slices.Clone(r.ended(b))
 	for _, k := range b.kids {
-		out = append(out, codesOf(k)...)
+		out = append(out, r.codesOf(k)...)
 	}
 	return out
 }

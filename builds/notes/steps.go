@@ -49,7 +49,7 @@ func (r *reader) item(it block) {
 			r.quote(k)
 		case k.kind == list:
 			for _, sub := range k.kids {
-				r.step(under(text, flat(seenOf(sub))), codesOf(sub), r.target)
+				r.step(under(text, flat(seenOf(sub))), r.codesOf(sub), r.target)
 			}
 		case text == "":
 			r.step(flat(k.text), joined(r.ended(k)), r.target)
@@ -74,7 +74,7 @@ func (r *reader) variants(text string, inside []block) bool {
 			r.unknown(line)
 		}
 		r.restarted = before
-		r.step(under(text, line), codesOf(sub), to)
+		r.step(under(text, line), r.codesOf(sub), to)
 		after = after || r.restarted
 	}
 	r.restarted = after
