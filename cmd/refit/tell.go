@@ -85,7 +85,7 @@ func redact(secrets ...string) func(string) string {
 // slackOptions are those of a subject: a run's ID, or another name for what is told.
 func (x *session) slackOptions(subject string) (o report.SlackOptions, known string, err error) {
 	c := x.config.Notify.Slack
-	o = report.SlackOptions{Channel: c.Channel, Deadline: c.Deadline, Base: c.API}
+	o = report.SlackOptions{Channel: c.Channel, Deadline: c.Deadline, Base: c.API, Pace: x.pace}
 	if c.Token != nil {
 		o.Token, known, err = x.config.secret(c.Token, "Slack's token")
 	} else {

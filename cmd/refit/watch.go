@@ -62,7 +62,7 @@ func (s streams) watch(ctx context.Context, o watchCall) (again bool, err error)
 		return false, err
 	}
 	defer func() { t.close(lastWords(o.stop)) }()
-	fleet := &watchedFleet{path: o.path, config: &conf, s: s, lasting: t.lasting()}
+	fleet := &watchedFleet{path: o.path, config: &conf, s: s, lasting: t.lasting(), pace: t.pace}
 	changed := func() bool { return conf.changed(o.path) }
 	w, err := newWatcher(ctx, conf, fleet, t, changed, s.progress())
 	if err != nil {

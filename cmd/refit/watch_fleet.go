@@ -12,6 +12,7 @@ import (
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report"
 	"vmst.io/refit/stages"
 	"vmst.io/refit/stages/watcher"
 )
@@ -29,6 +30,8 @@ type watchedFleet struct {
 	dial dialer
 	// lasting are told of its runs too.
 	lasting []teller
+	// pace is that of the watcher's own messages.
+	pace *report.SlackPace
 	// ran tells that a run was begun or gone on with; ended is the error of the last one,
 	// nil if it was done.
 	ran   bool
@@ -45,7 +48,7 @@ func (f *watchedFleet) session(run, command string) (*session, error) {
 		// The policy in hand is not the one that was written down by now.
 		return nil, errors.Join(fmt.Errorf("%s has changed: nothing is done before the watcher has read it anew", f.path), x.config.watchable())
 	}
-	x.lasting = f.lasting
+	x.lasting, x.pace = f.lasting, f.pace
 	return x, nil
 }
 

@@ -14,8 +14,9 @@ import (
 // watchTellers are those whom refit.yml names, as the watcher tells them.
 type watchTellers struct {
 	s       streams
-	slack   *report.Slack // nil for none
-	kuma    *report.Kuma  // nil for none
+	slack   *report.Slack     // nil for none
+	pace    *report.SlackPace // its runs' messages keep to it too
+	kuma    *report.Kuma      // nil for none
 	metrics *report.Metrics
 	failing map[string]string // sources that do not answer, with the reason
 	trouble string            // Slack's last one
@@ -24,8 +25,8 @@ type watchTellers struct {
 // watchTellers makes them. What is wrong with one is an error here: nobody would notice
 // for months.
 func (s streams) watchTellers(c config) (*watchTellers, error) {
-	x := &session{config: c}
-	t := &watchTellers{s: s, failing: map[string]string{}}
+	t := &watchTellers{s: s, pace: report.NewSlackPace(), failing: map[string]string{}}
+	x := &session{config: c, pace: t.pace}
 	say := func(known string) {
 		if known != "" {
 			s.progress()("warning: %s", known)

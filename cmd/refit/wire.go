@@ -24,6 +24,7 @@ import (
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/hosts/ssh"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/pipeline/report"
 	"vmst.io/refit/stages"
 )
 
@@ -43,6 +44,8 @@ type session struct {
 	// lasting are told of runs and of more: the watcher's. They take the place of a run's
 	// own heartbeat; nil outside a watcher.
 	lasting []teller
+	// pace is shared by all that tell Slack of runs here, and by the watcher's.
+	pace *report.SlackPace
 	// seen is the newest run when it was last looked at; nil before that. newest is its
 	// journal, nil if there is none.
 	seen   *seen
@@ -80,7 +83,7 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err != nil {
 		return nil, fmt.Errorf("cannot find refit's own file: %w", err)
 	}
-	x := &session{config: c, conns: map[string]*ssh.Conn{}, dial: dial, say: say}
+	x := &session{config: c, conns: map[string]*ssh.Conn{}, dial: dial, say: say, pace: report.NewSlackPace()}
 	if err := x.wireFleet(run, binary); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ type SlackOptions struct {
 	// Escalate is how long before a release's deadline the team is reminded; nil for
 	// a day, six hours, and when it has passed.
 	Escalate []time.Duration
+	// Pace is shared with other tellers of the same channel in this process; nil for
+	// one of its own.
+	Pace *SlackPace
 	// Client for HTTP; nil for one of its own.
 	Client *http.Client
 	// Base is the address of the Web API; empty for Slack's.
@@ -113,6 +116,9 @@ func NewSlack(o SlackOptions) (*Slack, error) {
 	}
 	if o.Escalate == nil {
 		o.Escalate = []time.Duration{24 * time.Hour, 6 * time.Hour, 0}
+	}
+	if o.Pace == nil {
+		o.Pace = NewSlackPace()
 	}
 	door, err := slackWay(o)
 	if err != nil {

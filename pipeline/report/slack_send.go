@@ -101,8 +101,10 @@ func (w *slackWork) edit(p *post, offer func(time.Time, func(context.Context))) 
 
 // send posts a message. That it is being tried is written down before.
 func (w *slackWork) send(ctx context.Context, p *post) {
-	now := time.Now()
-	p.Tried, w.dirty = now, true
+	if w.o.Pace.take(ctx) != nil {
+		return // given up by Close: nothing was tried
+	}
+	p.Tried, w.dirty = time.Now(), true
 	w.keep()
 	thread, _ := w.thread(p)
 	text := p.Body
@@ -116,7 +118,7 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 	call, done := context.WithTimeout(ctx, slackCall)
 	ts, err := w.door.post(call, p.Key, text, thread, p.Loud)
 	done()
-	w.ready, w.dirty = time.Now().Add(slackPace), true
+	w.called(err)
 	if err == nil {
 		w.well()
 		p.stands(ts, time.Now())
@@ -153,12 +155,26 @@ func (w *slackWork) send(ctx context.Context, p *post) {
 	}
 }
 
+// called ends a call that began with a turn. When Slack says how long it will take nothing
+// more, the other tellers need not ask too.
+func (w *slackWork) called(err error) {
+	pause := slackPace
+	if err != nil {
+		pause += faultOf(err).after
+	}
+	w.o.Pace.give(pause)
+	w.ready, w.dirty = time.Now().Add(slackPace), true
+}
+
 // change edits a message. To repeat an edit does no harm.
 func (w *slackWork) change(ctx context.Context, p *post) {
+	if w.o.Pace.take(ctx) != nil {
+		return
+	}
 	call, done := context.WithTimeout(ctx, slackCall)
 	err := w.door.edit(call, p.TS, p.Body)
 	done()
-	w.ready, w.dirty = time.Now().Add(slackPace), true
+	w.called(err)
 	if err == nil {
 		w.well()
 		p.stands(p.TS, time.Now())
@@ -185,12 +201,15 @@ func (w *slackWork) change(ctx context.Context, p *post) {
 func (w *slackWork) look(ctx context.Context, p *post) {
 	since := p.Tried.Add(-slackSkew)
 	thread, _ := w.thread(p)
+	if w.o.Pace.take(ctx) != nil {
+		return
+	}
 	keys, err := w.door.find(ctx, since, thread)
 	ts, found := keys[p.Key]
 	if err == nil && found && p.Foreign {
 		keys, err = w.door.find(ctx, since, ts)
 	}
-	w.ready, w.dirty = time.Now().Add(slackPace), true
+	w.called(err)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.blinded(p, faultOf(err))
