@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// WantIn asks which files of a release a host lacks.
+// WantIn asks which files of a release, or of a toolchain, a host lacks.
 type WantIn struct {
+	// Kind tells which of the two.
+	Kind Kind `json:"kind,omitempty"`
 	// Home is the directory that holds live and releases; empty for /home/mastodon.
 	Home string `json:"home,omitempty"`
 	// Release and Digest are those of the manifest that the pack begins with. Another
@@ -18,7 +20,8 @@ type WantIn struct {
 
 // WantOut tells what to send.
 type WantOut struct {
-	// Placed: the release is complete on the host already, every file verified.
+	// Placed: the release is complete on the host already, every file verified; of a
+	// toolchain, one of the same recipe.
 	Placed bool `json:"placed"`
 	// Indexes are the places in Manifest.Files of the files to send, rising; one
 	// for each content that no release on the host has.
@@ -37,8 +40,10 @@ func (a *Agent) PlaceWant(ctx context.Context, in WantIn, pack io.Reader, say fu
 	return call[WantOut](ctx, a, "place.want", in, pack, say)
 }
 
-// PutIn places a release on a host.
+// PutIn places a release, or a toolchain, on a host.
 type PutIn struct {
+	// Kind tells which of the two. A toolchain has no links and nothing writable.
+	Kind Kind `json:"kind,omitempty"`
 	// Home, Release and Digest as in WantIn.
 	Home    string `json:"home,omitempty"`
 	Release string `json:"release"`
@@ -74,13 +79,15 @@ type PutOut struct {
 // pack of the files that PlaceWant named (see Pack), and verifies every file. It
 // may end before it has read the pack. The release appears whole or not at all. Repeating it is safe. A full disk gives
 // ErrNoSpace, a pack that lacks or damages a file ErrPayload, a release of this
-// name with other contents that is live or has processes in it ErrInUse.
+// name with other contents that is live or has processes in it ErrInUse; so does a
+// toolchain that a process runs from, or that a release on the host names.
 func (a *Agent) PlacePut(ctx context.Context, in PutIn, pack io.Reader, say func(string)) (PutOut, error) {
 	return call[PutOut](ctx, a, "place.put", in, pack, say)
 }
 
-// VerifyIn names a placed release.
+// VerifyIn names a placed release, or a toolchain.
 type VerifyIn struct {
+	Kind    Kind   `json:"kind,omitempty"`
 	Home    string `json:"home,omitempty"`
 	Release string `json:"release"`
 }
@@ -197,12 +204,14 @@ type PruneIn struct {
 // PruneOut lists what went and what stayed though Keep does not name it.
 type PruneOut struct {
 	Removed []string `json:"removed"`
+	// Toolchains are those that went: no release on the host runs with them any more.
+	Toolchains []string `json:"toolchains,omitempty"`
 	// Held maps a release that stayed to the reason: "live", "a process of
 	// mastodon-web.service works in it (pid 812)".
 	Held map[string]string `json:"held,omitempty"`
 }
 
-// Prune removes old releases.
+// Prune removes old releases, and toolchains with which none that stays runs.
 func (a *Agent) Prune(ctx context.Context, in PruneIn, say func(string)) (PruneOut, error) {
 	return call[PruneOut](ctx, a, "prune", in, nil, say)
 }

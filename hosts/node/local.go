@@ -1,13 +1,11 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -18,41 +16,9 @@ type localRelease struct {
 	modified  int64
 }
 
-// localReleases lists the releases of this host, the live one first, then the
-// newest. Half-made ones have names that no release can have.
+// localReleases lists the releases of this host, as shelf.all does.
 func localReleases(homeDir string) ([]localRelease, error) {
-	dirs, err := os.ReadDir(releasesDir(homeDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	live, err := liveRelease(homeDir)
-	if err != nil {
-		return nil, err
-	}
-	var all []localRelease
-	for _, d := range dirs {
-		if !d.IsDir() || checkRelease(d.Name()) != nil {
-			continue
-		}
-		r := localRelease{name: d.Name(), dir: releaseDir(homeDir, d.Name())}
-		if fi, err := d.Info(); err == nil {
-			r.modified = fi.ModTime().UnixNano()
-		}
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b localRelease) int {
-		if (a.name == live) != (b.name == live) {
-			if a.name == live {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(b.modified, a.modified)
-	})
-	return all, nil
+	return Machine{}.shelf(KindRelease, homeDir).all()
 }
 
 // liveRelease is the name of the live release, empty where there is none.
@@ -67,10 +33,10 @@ func liveRelease(homeDir string) (string, error) {
 	return filepath.Base(target), nil
 }
 
-// local looks for contents in the releases of this host.
+// local looks for contents in what lies on this host beside the thing wanted: a
+// release's in other releases, a toolchain's in other toolchains.
 type local struct {
-	// home as in WantIn.
-	home string
+	shelf shelf
 	// trust believes the manifest of a release as to a file that is there and has its
 	// size. It is for an answer that is verified later; otherwise every file is hashed.
 	trust bool
@@ -89,7 +55,7 @@ type candidate struct {
 // this host has a manifest, the candidates are the files that it gives that hash; else
 // the file of the same path and size.
 func (l local) find(ctx context.Context, want Manifest) (map[string]string, error) {
-	releases, err := localReleases(l.home)
+	releases, err := l.shelf.all()
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ const HomeDir = "/home/mastodon"
 // machine itself; tests set its fields.
 type Machine struct {
 	// State is the directory of the fence and of job records; empty for StateDir. One
-	// that is set has RuntimeDir's files in run/ below it.
+	// that is set has RuntimeDir's files in run/ below it and toolchains in toolchains/.
 	State string
 	// Proc is where the kernel's view of processes is; empty for /proc.
 	Proc string

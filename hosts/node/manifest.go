@@ -20,7 +20,9 @@ const ManifestFormat = 1
 // Manifest says what a built release is, file by file.
 type Manifest struct {
 	Format int `json:"format"`
-	// Release is its name, "v4.5.14".
+	// Kind is what it describes: nothing for a release, or a toolchain.
+	Kind Kind `json:"kind,omitempty"`
+	// Release is its name, "v4.5.14", or a toolchain's, "ruby-3.4.7".
 	Release string `json:"release"`
 	// Commit and Tree are the git hashes that it was built from.
 	Commit string `json:"commit"`
@@ -31,12 +33,28 @@ type Manifest struct {
 	// Ruby and Node are the versions that it runs with.
 	Ruby string `json:"ruby"`
 	Node string `json:"node"`
+	// Recipe says by what a toolchain was made: of one recipe each stands for the
+	// other, though a compiler leaves no two equal. Empty for a release.
+	Recipe string `json:"recipe,omitempty"`
+	// Toolchains are those that a release was built with and runs with; none where it
+	// runs with the host's own.
+	Toolchains []ToolchainRef `json:"toolchains,omitempty"`
 	// Overrides are the named deviations from the release's own pins.
 	Overrides []string  `json:"overrides,omitempty"`
 	Built     time.Time `json:"built"`
 	// Files are in rising order of Path, directories before what is in them. They stay
 	// the last field: readHead reads up to here.
 	Files []Entry `json:"files"`
+}
+
+// ToolchainRef names a toolchain.
+type ToolchainRef struct {
+	// Name is its directory's below ToolchainsDir: "ruby-3.4.7".
+	Name string `json:"name"`
+	// Recipe is its manifest's.
+	Recipe string `json:"recipe"`
+	// Digest is the manifest's of the very one that the release was built with.
+	Digest string `json:"digest"`
 }
 
 // Entry is a file, a directory or a symbolic link of a release.
@@ -73,6 +91,8 @@ type Head struct {
 	Release string `json:"release"`
 	Commit  string `json:"commit"`
 	Tree    string `json:"tree"`
+	// Recipe is a toolchain's.
+	Recipe string `json:"recipe,omitempty"`
 	// Digest names the built release: equal digests mean equal files. It is the
 	// SHA-256, in hex, of the manifest's file as Write wrote it, without the line's end.
 	Digest string `json:"digest"`
@@ -82,7 +102,7 @@ type Head struct {
 }
 
 func (m Manifest) head(digest string) Head {
-	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Digest: digest, Files: len(m.Files)}
+	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Recipe: m.Recipe, Digest: digest, Files: len(m.Files)}
 	for _, e := range m.Files {
 		h.Bytes += e.Size
 	}
@@ -148,8 +168,16 @@ func (m Manifest) Check() error {
 	if m.Format != ManifestFormat {
 		return fmt.Errorf("manifest of format %d: this refit knows format %d", m.Format, ManifestFormat)
 	}
-	if err := checkRelease(m.Release); err != nil {
+	if err := m.Kind.check(m.Release); err != nil {
 		return err
+	}
+	if (m.Kind == KindToolchain) != (m.Recipe != "") {
+		return fmt.Errorf("manifest of %s: a toolchain has a recipe, a release has none", m.Release)
+	}
+	for _, t := range m.Toolchains {
+		if err := KindToolchain.check(t.Name); err != nil {
+			return fmt.Errorf("manifest of %s: %w", m.Release, err)
+		}
 	}
 	links := make(map[string]bool)
 	for i, e := range m.Files {

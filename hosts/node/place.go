@@ -27,10 +27,10 @@ func (m Machine) manifestShow(_ context.Context, in ManifestIn, _ io.Reader, _ f
 }
 
 func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ func(string)) (VerifyOut, error) {
-	if err := checkRelease(in.Release); err != nil {
+	if err := in.Kind.check(in.Release); err != nil {
 		return VerifyOut{}, err
 	}
-	root := releaseDir(in.Home, in.Release)
+	root := m.shelf(in.Kind, in.Home).dir(in.Release)
 	man, head, err := ReadManifest(root)
 	if err != nil {
 		return VerifyOut{}, err
@@ -65,15 +65,25 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 		return WantOut{}, err
 	}
 	defer pack.close()
-	disk, err := diskOf(releasesDir(in.Home))
+	if err := in.Kind.check(in.Release); err != nil {
+		return WantOut{}, err
+	}
+	shelf := m.shelf(in.Kind, in.Home)
+	disk, err := diskOf(shelf.root)
 	if err != nil {
 		return WantOut{}, err
 	}
 	out := WantOut{Indexes: []int{}, Free: disk.Free}
-	if out.Placed, err = placed(ctx, releaseDir(in.Home, in.Release), pack.manifest, in.Digest); err != nil || out.Placed {
+	if out.Placed, err = shelf.has(ctx, in.Release, pack.manifest, in.Digest); err != nil || out.Placed {
 		return out, err
 	}
-	local := local{home: in.Home, trust: true}
+	if in.Kind == KindToolchain {
+		// Told before anything is sent: another one that is in use does not go away by waiting.
+		if err := m.free(shelf, in.Home, in.Release, pack.manifest.Recipe); err != nil {
+			return out, err
+		}
+	}
+	local := local{shelf: shelf, trust: true}
 	found, err := local.find(ctx, pack.manifest)
 	if err != nil {
 		return out, err
@@ -122,18 +132,19 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 		return PutOut{}, fmt.Errorf("cannot place %s: %w", in.Release, err)
 	}
 	defer lock.Close()
-	final := releaseDir(in.Home, in.Release)
+	shelf := m.shelf(in.Kind, in.Home)
+	final := shelf.dir(in.Release)
 	out := PutOut{Path: final}
-	if out.Placed, err = placed(ctx, final, pack.manifest, in.Digest); err != nil || out.Placed {
+	if out.Placed, err = shelf.has(ctx, in.Release, pack.manifest, in.Digest); err != nil || out.Placed {
 		return out, err
 	}
-	if err := m.free(in.Home, in.Release, "replace"); err != nil {
+	if err := m.free(shelf, in.Home, in.Release, pack.manifest.Recipe); err != nil {
 		return out, err
 	}
-	temp := filepath.Join(releasesDir(in.Home), tempPrefix+"placing-"+in.Release)
+	temp := shelf.temp("placing", in.Release)
 	err = os.RemoveAll(temp)
 	if err == nil {
-		p := &placing{PutIn: in, pack: pack, files: pack.manifest.Files, root: temp, out: &out, run: RequestOf(ctx).Run}
+		p := &placing{PutIn: in, shelf: shelf, pack: pack, files: pack.manifest.Files, root: temp, out: &out, run: RequestOf(ctx).Run}
 		err = p.build(ctx, say)
 	}
 	if err == nil {
@@ -146,10 +157,13 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 }
 
 func (in *PutIn) check() error {
-	if err := checkRelease(in.Release); err != nil {
+	if err := in.Kind.check(in.Release); err != nil {
 		return err
 	}
-	if in.Writable == nil {
+	if in.Kind == KindToolchain && (len(in.Links) > 0 || len(in.Writable) > 0 || in.Owner != "") {
+		return fmt.Errorf("%s is a toolchain, which has no shared links and nothing that anybody writes to", in.Release)
+	}
+	if in.Writable == nil && in.Kind == KindRelease {
 		in.Writable = []string{"tmp"}
 	}
 	for _, p := range in.Writable {
@@ -165,11 +179,17 @@ func (in *PutIn) check() error {
 	return nil
 }
 
-// free refuses a release that is in use.
-func (m Machine) free(homeDir, release, deed string) error {
-	why, err := m.used(homeDir, release)
+// free refuses to replace what is in use. recipe is the new toolchain's.
+func (m Machine) free(s shelf, homeDir, name, recipe string) error {
+	why := ""
+	var err error
+	if s.kind == KindToolchain {
+		why, err = m.holdsToolchain(s, homeDir, name, recipe)
+	} else {
+		why, err = m.used(homeDir, name)
+	}
 	if err == nil && why != "" {
-		err = Failf(CodeInUse, "cannot %s %s: %s", deed, release, why)
+		err = Failf(CodeInUse, "cannot replace %s: %s", name, why)
 	}
 	return err
 }

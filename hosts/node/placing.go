@@ -23,6 +23,7 @@ import (
 // placing is one release being built under a temporary name.
 type placing struct {
 	PutIn
+	shelf shelf
 	pack  *packReader
 	files []Entry // of the manifest
 	root  string
@@ -36,7 +37,7 @@ func (p *placing) build(ctx context.Context, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	local := local{home: p.Home, without: coming}
+	local := local{shelf: p.shelf, without: coming}
 	found, err := local.find(ctx, p.pack.manifest)
 	if err != nil {
 		return err

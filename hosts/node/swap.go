@@ -27,6 +27,9 @@ func (m Machine) swap(_ context.Context, in SwitchIn, _ io.Reader, _ func(string
 	if err != nil {
 		return SwitchOut{}, fmt.Errorf("cannot switch to %s: %w", in.Release, err)
 	}
+	if err := m.runnable(in.Home, in.Release); err != nil {
+		return SwitchOut{}, fmt.Errorf("cannot switch to %s: %w", in.Release, err)
+	}
 	live := filepath.Join(home(in.Home), "live")
 	// A real directory in live's place (an installation by the book) is not replaced.
 	if fi, err := os.Lstat(live); err == nil && fi.Mode()&fs.ModeSymlink == 0 {
@@ -101,5 +104,5 @@ func (m Machine) prune(ctx context.Context, in PruneIn, _ io.Reader, say func(st
 		}
 		out.Removed = append(out.Removed, r.name)
 	}
-	return out, nil
+	return out, m.pruneToolchains(ctx, in, &out, say)
 }

@@ -54,7 +54,9 @@ func (m Machine) sweepAll(ctx context.Context, in SweepIn) (SweepOut, error) {
 func (m Machine) sweepFiles(in SweepIn, working bool, out *SweepOut) error {
 	for _, place := range []struct{ pattern, kind string }{
 		{filepath.Join(releasesDir(in.Home), tempPrefix+"*"), "placing"},
+		{filepath.Join(m.toolchainsDir(), tempPrefix+"*"), "placing"},
 		// An unfinished build under its temporary name, see package builds.
+		{filepath.Join(m.toolchainsDir(), ".refit-build-*"), "build"},
 		{filepath.Join(releasesDir(in.Home), ".refit-build-*"), "build"},
 		{filepath.Join(home(in.Home), tempPrefix+"*"), "file"},
 		{m.state(tempPrefix + "*"), "file"},
