@@ -240,20 +240,24 @@ func (b *Builder) conclude(ctx context.Context, r Recipe, built *Built, say func
 // stopLeftovers stops jobs of an earlier build of this release that nobody waits for.
 func (b *Builder) stopLeftovers(ctx context.Context, r Recipe, say func(string)) error {
 	for _, step := range r.Steps() {
-		name := unit(r.Release.Version, step.Name)
-		var job node.Job
-		if err := b.Host.Call(ctx, "job.status", node.UnitIn{Unit: name}, nil, &job, nil); err != nil {
-			return err
-		}
-		if job.State != node.JobRunning {
-			continue
-		}
-		say("stopping " + name + ", left by an earlier build")
-		if err := b.Host.Call(ctx, "units", node.UnitsIn{Op: node.StopUnits, Units: []string{name}}, nil, nil, say); err != nil {
+		if err := b.StopJob(ctx, unit(r.Release.Version, step.Name), say); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// StopJob stops a job that nobody waits for, if it is at work.
+func (b *Builder) StopJob(ctx context.Context, name string, say func(string)) error {
+	var job node.Job
+	if err := b.Host.Call(ctx, "job.status", node.UnitIn{Unit: name}, nil, &job, nil); err != nil {
+		return err
+	}
+	if job.State != node.JobRunning {
+		return nil
+	}
+	say("stopping " + name + ", left by an earlier build")
+	return b.Host.Call(ctx, "units", node.UnitsIn{Op: node.StopUnits, Units: []string{name}}, nil, nil, say)
 }
 
 // run runs one step as a job and waits for its end, however long it takes.
@@ -264,6 +268,14 @@ func (b *Builder) run(ctx context.Context, r Recipe, step Step, say func(string)
 	for k, v := range step.Env {
 		in.Env = append(in.Env, k+"="+v)
 	}
+	return b.Job(ctx, step.Name, in, say)
+}
+
+// Job runs a command there as a transient unit and waits for its end, however long it
+// takes; its output goes to say, line by line. A command that fails gives a
+// *BuildError of that step.
+func (b *Builder) Job(ctx context.Context, step string, in node.JobIn, say func(string)) error {
+	name := in.Unit
 	var job node.Job
 	if err := b.Host.Call(ctx, "job.start", in, nil, &job, say); err != nil {
 		return err
@@ -272,7 +284,7 @@ func (b *Builder) run(ctx context.Context, r Recipe, step Step, say func(string)
 	if poll == 0 {
 		poll = 500 * time.Millisecond
 	}
-	log := &tail{step: step.Name, say: say}
+	log := &tail{step: step, say: say}
 	for lost := 0; ; {
 		err := b.follow(ctx, name, &job, log)
 		switch {
@@ -302,7 +314,7 @@ func (b *Builder) run(ctx context.Context, r Recipe, step Step, say func(string)
 		return fmt.Errorf("nobody saw the end of %s on %s (%s); build again", name, b.Name, job.Text)
 	}
 	return &BuildError{
-		Host: b.Name, Step: step.Name, Command: append([]string{path.Base(step.Argv[0])}, step.Argv[1:]...),
+		Host: b.Name, Step: step, Command: append([]string{path.Base(in.Argv[0])}, in.Argv[1:]...),
 		Result: job.Result, Code: job.Code, Lines: ErrorLines(log.all.String(), 14), Log: b.Name + ":" + path.Join(node.StateDir, "jobs", name, "log"),
 	}
 }

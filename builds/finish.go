@@ -183,8 +183,12 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	if err != nil {
 		return fail(err)
 	}
+	toolchains, err := made(in.Toolchain)
+	if err != nil {
+		return fail(err)
+	}
 	m := node.Manifest{
-		Format: node.ManifestFormat, Release: in.Version.String(), Commit: src.Tag.Commit, Tree: src.Tag.Tree,
+		Format: node.ManifestFormat, Release: in.Version.String(), Toolchains: toolchains, Commit: src.Tag.Commit, Tree: src.Tag.Tree,
 		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
 		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Files: files,
 	}
@@ -199,6 +203,22 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 		return fail(err)
 	}
 	return FinishOut{Manifest: head}, nil
+}
+
+// made names the toolchains that lie on this host and that the release was built with.
+func made(t Toolchain) ([]node.ToolchainRef, error) {
+	var out []node.ToolchainRef
+	for _, a := range t.Artifacts {
+		m, head, err := node.ReadManifest(a.Prefix)
+		if err != nil {
+			return nil, err
+		}
+		if m.Kind != node.KindToolchain || m.Release != a.Name || m.Recipe != a.Recipe {
+			return nil, fmt.Errorf("%s holds %s of another recipe than the release was to be built with: it was made anew meanwhile; build again", a.Prefix, m.Release)
+		}
+		out = append(out, node.ToolchainRef{Name: a.Name, Recipe: a.Recipe, Digest: head.Digest})
+	}
+	return out, nil
 }
 
 // seal makes everything the agent's own user's (root) and writable for nobody else, and refuses what

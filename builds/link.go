@@ -32,12 +32,16 @@ var wrapped = map[string]string{
 // wrapper is the text of one. The release's path is absolute in it, not found
 // from the wrapper's place: who came through live keeps the release it began
 // with when live moves on. order are the runtimes as their programs are looked for.
-func wrapper(dir, command string, order []string) string {
+// bundler tells that Bundler lies in a folder of its own, where Ruby finds it by GEM_PATH.
+func wrapper(dir, command string, order []string, bundler bool) string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n# Made by refit: runs with the Ruby and the Node of this release.\n")
 	fmt.Fprintf(&b, "PATH=%s/.refit/%s/bin:%s/.refit/%s/bin:${PATH:-/usr/local/bin:/usr/bin:/bin}\n", dir, order[0], dir, order[1])
 	b.WriteString(": \"${RAILS_ENV:=production}\" \"${NODE_ENV:=production}\"\n")
 	b.WriteString("export PATH RAILS_ENV NODE_ENV\n")
+	if bundler {
+		fmt.Fprintf(&b, "GEM_PATH=%s/.refit/bundler\nexport GEM_PATH\n", dir)
+	}
 	if strings.Contains(command, "%s") {
 		// Bundler finds the Gemfile from the working directory unless told.
 		fmt.Fprintf(&b, "BUNDLE_GEMFILE=%s/Gemfile\nexport BUNDLE_GEMFILE\ncd %s || exit 1\n", dir, dir)
@@ -93,8 +97,17 @@ func link(_ context.Context, in LinkIn) (struct{}, error) {
 	fail := func(err error) (struct{}, error) {
 		return struct{}{}, fmt.Errorf("cannot tie %s to its runtimes: %w", dir, err)
 	}
-	for name, prefix := range map[string]string{"ruby": in.Toolchain.Ruby.Prefix, "node": in.Toolchain.Node.Prefix} {
-		if _, err := os.Stat(filepath.Join(prefix, "bin", name)); err != nil {
+	links := map[string]string{"ruby": in.Toolchain.Ruby.Prefix, "node": in.Toolchain.Node.Prefix}
+	bundler, hasBundler := in.Toolchain.Artifact("bundler")
+	if hasBundler {
+		links["bundler"] = bundler.Prefix
+	}
+	for name, prefix := range links {
+		program := filepath.Join(prefix, "bin", name)
+		if name == "bundler" {
+			program = filepath.Join(prefix, "specifications", "bundler-"+bundler.Version+".gemspec")
+		}
+		if _, err := os.Stat(program); err != nil {
 			return fail(err)
 		}
 		at := filepath.Join(dir, ".refit", name)
@@ -112,7 +125,7 @@ func link(_ context.Context, in LinkIn) (struct{}, error) {
 	files := map[string]string{".bundle/config": bundleConfig(in.Toolchain)}
 	modes := map[string]os.FileMode{".bundle/config": 0o644}
 	for name, command := range wrapped {
-		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command, order), 0o755
+		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command, order, hasBundler), 0o755
 	}
 	for name, text := range files {
 		at := filepath.Join(dir, name)

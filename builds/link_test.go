@@ -47,7 +47,7 @@ func TestEachProgramIsTakenFromItsOwnRuntime(t *testing.T) {
 			if err != nil || order[0] != c.first {
 				t.Fatalf("got %v, %v; want %s first", order, err, c.first)
 			}
-			if text := wrapper("/r", "exec node", order); !strings.Contains(text, "PATH=/r/.refit/"+c.first+"/bin:/r/.refit/") {
+			if text := wrapper("/r", "exec node", order, false); !strings.Contains(text, "PATH=/r/.refit/"+c.first+"/bin:/r/.refit/") {
 				t.Errorf("got %s", text)
 			}
 		})

@@ -1,6 +1,7 @@
 package builds
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -26,6 +27,8 @@ type Layout struct {
 	// Cache is the builder's own folder for what builds share and need only
 	// while they run: "/var/cache/refit".
 	Cache string `json:"cache"`
+	// Toolchains holds the toolchains; empty for node.ToolchainsDir.
+	Toolchains string `json:"toolchains,omitempty"`
 }
 
 // DefaultLayout is the layout of Mastodon's install guide with releases beside live.
@@ -35,6 +38,11 @@ func DefaultLayout() Layout {
 
 // Dir is the release's directory.
 func (l Layout) Dir(v Version) string { return path.Join(l.Home, "releases", v.String()) }
+
+// Prefix is the directory of the toolchain of that name: "/opt/refit/ruby-3.4.7".
+func (l Layout) Prefix(name string) string {
+	return path.Join(cmp.Or(l.Toolchains, node.ToolchainsDir), name)
+}
 
 // work is the build's folder outside the release: home, temporary files, yarn.js.
 func (l Layout) work(v Version) string { return path.Join(l.Cache, "build", v.String()) }
@@ -95,7 +103,7 @@ func (r Recipe) Digest() (string, error) {
 		Toolchain    Toolchain
 		Layout       Layout
 		Steps        []Step
-	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain, r.Layout, steps})
+	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain.named(), r.Layout, steps})
 	if err != nil {
 		return "", fmt.Errorf("cannot name the recipe: %w", err)
 	}

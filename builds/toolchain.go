@@ -1,6 +1,9 @@
 package builds
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Runtime is a Ruby or a Node that a release is built and run with.
 type Runtime struct {
@@ -20,12 +23,77 @@ type Runtime struct {
 type Toolchain struct {
 	Ruby Runtime `json:"ruby"`
 	Node Runtime `json:"node"`
-	// Bundler is the version that lies beside Ruby; BundlerPinned the lock file's.
+	// Bundler is the version that lies beside Ruby, empty for the one that comes with a
+	// Ruby that is still to be compiled; BundlerPinned the lock file's.
 	Bundler       string `json:"bundler"`
 	BundlerPinned string `json:"bundler_pinned"`
 	// Yarn is packageManager's version; YarnHash its hash, "sha512.<hex>", or empty.
 	Yarn     string `json:"yarn"`
 	YarnHash string `json:"yarn_hash,omitempty"`
+	// Artifacts are those of Ruby, Bundler and Node that refit makes on the builder
+	// and places on the nodes, in the order in which they are made; none of a tool that
+	// refit.yml takes from a prefix of the hosts' own.
+	Artifacts []Artifact `json:"artifacts,omitempty"`
+}
+
+// Artifact is a toolchain that refit makes: what it is, and all that decides what
+// it becomes.
+type Artifact struct {
+	// Tool is "ruby", "bundler" or "node", Version exact: "24.10.0".
+	Tool    string `json:"tool"`
+	Version string `json:"version"`
+	// Name is its directory's: "ruby-3.4.7", or "ruby-3.4.7-1f0c62ab" for one with
+	// other options or another definition than refit's own. Prefix is the directory.
+	Name   string `json:"name"`
+	Prefix string `json:"prefix"`
+	// OS and Arch are what it is made on and for: "debian 13", "amd64".
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	// Archives are what it is made from.
+	Archives []Archive `json:"archives"`
+	// Definition is ruby-build's for a Ruby, whole; From says where it comes from.
+	Definition string `json:"definition,omitempty"`
+	From       string `json:"from,omitempty"`
+	// RubyBuild is the revision of ruby-build that compiles a Ruby.
+	RubyBuild string `json:"ruby_build,omitempty"`
+	// Configure are the options that a Ruby is compiled with.
+	Configure []string `json:"configure,omitempty"`
+	// Recipe names what it becomes: artifacts of one recipe stand for each other. It
+	// says nothing of where the archives are fetched from.
+	Recipe string `json:"recipe"`
+}
+
+// Archive is a file that a toolchain is made from.
+type Archive struct {
+	// File is its name where refit keeps it; for ruby-build the package's name with
+	// ".tar.gz" or ".tar.bz2".
+	File string `json:"file"`
+	URL  string `json:"url"`
+	// SHA256 in hex; By says who vouches for it: "ruby-build 9207ff8331f1",
+	// "https://nodejs.org/dist/v24.10.0/SHASUMS256.txt", "refit.yml".
+	SHA256 string `json:"sha256"`
+	By     string `json:"by"`
+}
+
+// Artifact is the one of that tool.
+func (t Toolchain) Artifact(tool string) (Artifact, bool) {
+	for _, a := range t.Artifacts {
+		if a.Tool == tool {
+			return a, true
+		}
+	}
+	return Artifact{}, false
+}
+
+// named is t with no more of its artifacts than names them: where an archive was
+// fetched from makes no other release.
+func (t Toolchain) named() Toolchain {
+	var short []Artifact
+	for _, a := range t.Artifacts {
+		short = append(short, Artifact{Name: a.Name, Prefix: a.Prefix, Recipe: a.Recipe})
+	}
+	t.Artifacts = short
+	return t
 }
 
 // Overrides are the ways in which t departs from the tag's pins, one line each,
@@ -41,7 +109,7 @@ func (t Toolchain) Overrides() []string {
 		}
 	}
 	if t.systemBundler() {
-		out = append(out, fmt.Sprintf("bundler %s instead of %s: it is the one beside ruby %s", t.Bundler, t.BundlerPinned, t.Ruby.Version))
+		out = append(out, fmt.Sprintf("bundler %s instead of %s: it is the one beside ruby %s", cmp.Or(t.Bundler, "of its own"), t.BundlerPinned, t.Ruby.Version))
 	}
 	return out
 }

@@ -1,11 +1,17 @@
-// Package toolchain decides which Ruby and which Node a release is built and
-// run with, from what its tag pins, what refit.yml overrides, and what was
-// found on the hosts.
+// Package toolchain decides which Ruby, Bundler and Node a release is built and run
+// with, from what its tag pins, what refit.yml overrides, and what was found on the
+// hosts; and it makes them on the builder: Ruby by ruby-build from its source, Node
+// from its own archive.
 //
 // The rules it holds: the pinned version, in the fixed prefix of that version;
 // or an override by name with its reason, said aloud and recorded; never below
 // what the release allows; the same on every host. Anything else is a refusal
 // that names the remedy.
+//
+// What is made is an artifact as a release is: root's, with a manifest, made once for
+// each version, system and architecture, and placed on the nodes, which need no
+// compiler. What it is made from is fetched first and held to a checksum; what
+// compiles has no network and is not root.
 package toolchain
 
 import (
@@ -17,15 +23,12 @@ import (
 // ErrRefused marks every refusal of Decide.
 var ErrRefused = errors.New("no fitting toolchain")
 
-// Home is where toolchains of a fixed version lie, one prefix each:
-// /opt/refit/ruby-3.4.7, /opt/refit/node-24.10.
-const Home = "/opt/refit"
-
 // Override names another Ruby or Node than the pinned one.
 type Override struct {
 	// Version as the binary says it: "3.3.8". The binary must say exactly this.
 	Version string
-	// Prefix holds bin/ruby or bin/node: "/usr".
+	// Prefix holds bin/ruby or bin/node on every host: "/usr". Empty for a version that
+	// refit makes itself.
 	Prefix string
 	// Why is the reason, for the plan and the manifest. Required.
 	Why string
