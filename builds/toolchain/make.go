@@ -22,6 +22,7 @@ const recordFile = ".refit/toolchain.json"
 // Places of the builder's cache. What is fetched lies there under root's eyes, and
 // what compiles may read it.
 func archives(l builds.Layout) string { return filepath.Join(l.Cache, "archives") }
+
 func work(l builds.Layout, a builds.Artifact) string {
 	return filepath.Join(l.Cache, "toolchain", a.Name)
 }
@@ -268,9 +269,9 @@ type record struct {
 // spare are what a tool's installation leaves and nobody runs from, as patterns.
 var spare = map[string][]string{
 	"ruby": {
-		"lib/ruby/gems/*/cache/*",                     // bundled gems as they were packed
-		"lib/ruby/gems/*/extensions/*/*/*/*.out",      // what the compiler said, with times
-		"lib/ruby/gems/*/extensions/*/*/*/mkmf.log",   // the same
+		"lib/ruby/gems/*/cache/*",                   // bundled gems as they were packed
+		"lib/ruby/gems/*/extensions/*/*/*/*.out",    // what the compiler said, with times
+		"lib/ruby/gems/*/extensions/*/*/*/mkmf.log", // the same
 	},
 	"bundler": {"cache", "doc", "build_info", "bin"},
 }

@@ -338,12 +338,12 @@ func TestADamagedToolchainIsMadeAgainAndAForeignOneIsNotTouched(t *testing.T) {
 func TestAnArchiveOfNodeWritesNowhereElse(t *testing.T) {
 	top := "node-v24.10.2-linux-" + nodeArch["amd64"]
 	for name, c := range map[string]struct{ path, text, says string }{
-		"a path that climbs":   {top + "/../../evil", "x", "does not belong there"},
-		"an absolute path":     {"/evil", "x", "does not belong there"},
-		"no folder on top":     {"evil", "x", "does not belong there"},
-		"refit's own folder":   {top + "/.refit/manifest.json", "{}", "does not belong there"},
-		"a link that climbs":   {top + "/bin/npm", "-> ../../evil", "leads out of it"},
-		"a link to anywhere":   {top + "/bin/npm", "-> /etc/passwd", "leads out of it"},
+		"a path that climbs": {top + "/../../evil", "x", "does not belong there"},
+		"an absolute path":   {"/evil", "x", "does not belong there"},
+		"no folder on top":   {"evil", "x", "does not belong there"},
+		"refit's own folder": {top + "/.refit/manifest.json", "{}", "does not belong there"},
+		"a link that climbs": {top + "/bin/npm", "-> ../../evil", "leads out of it"},
+		"a link to anywhere": {top + "/bin/npm", "-> /etc/passwd", "leads out of it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -416,9 +416,11 @@ func TestNobodyIsAskedToWriteElsewhereByAnArtifactsName(t *testing.T) {
 			a.Name = "ruby-3.4.7/../../x"
 			a.Prefix = w.layout.Prefix(a.Name)
 		},
-		"another tool":        func(a *builds.Artifact) { a.Tool = "etc" },
-		"no recipe":           func(a *builds.Artifact) { a.Recipe = "" },
-		"an archive's path":   func(a *builds.Artifact) { a.Archives = []builds.Archive{{File: "../x", SHA256: strings.Repeat("a", 64)}} },
+		"another tool": func(a *builds.Artifact) { a.Tool = "etc" },
+		"no recipe":    func(a *builds.Artifact) { a.Recipe = "" },
+		"an archive's path": func(a *builds.Artifact) {
+			a.Archives = []builds.Archive{{File: "../x", SHA256: strings.Repeat("a", 64)}}
+		},
 		"an archive unproved": func(a *builds.Artifact) { a.Archives = []builds.Archive{{File: "x", SHA256: ""}} },
 	} {
 		a := good

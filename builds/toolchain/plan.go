@@ -316,4 +316,3 @@ func tryCommand(ctx context.Context, argv ...string) error {
 func foreign(a builds.Artifact) error {
 	return refuse("%s exists and was not made by refit; move it away, or name it in refit.yml under toolchain.%s (version, prefix, why)", a.Prefix, a.Tool)
 }
-
