@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
@@ -135,6 +136,9 @@ type Deps struct {
 	Proxies ProxyFiles
 	// Builder builds on the fleet's builder.
 	Builder *builds.Builder
+	// Toolchains are where Ruby and Node come from, but for what the mirrors say of
+	// gems and git.
+	Toolchains toolchain.Sources
 	// ProbeToken is the file of the probe account's token on web nodes; "" for none.
 	ProbeToken string
 	Waits      Waits

@@ -40,6 +40,9 @@ func (s place) Run(ctx context.Context, say pipeline.Say) error {
 		return fmt.Errorf("%s on %s is not the release that this run built (manifest %.12s, built %.12s): start again with `refit upgrade --to %s`",
 			dir, builder.Name, built.Digest, s.f.Digest, s.f.To.Version)
 	}
+	if err := s.toolchains(ctx, say); err != nil {
+		return err
+	}
 	if err := s.deliver(ctx, node.PackIn{Root: dir, Digest: built.Digest}, say); err != nil {
 		return err
 	}
@@ -52,10 +55,15 @@ const resends = 3
 
 // deliver brings the release to every node on which it does not lie whole.
 func (s place) deliver(ctx context.Context, pack node.PackIn, say pipeline.Say) error {
-	lacking, indexes, err := s.want(ctx, pack, say)
+	return s.bring(ctx, s.release(), pack, say)
+}
+
+// bring does that for any parcel.
+func (s place) bring(ctx context.Context, p parcel, pack node.PackIn, say pipeline.Say) error {
+	lacking, indexes, err := s.want(ctx, p, pack, say)
 	for try := 0; err == nil && len(lacking) > 0; try++ {
 		pack.Indexes = indexes
-		lacking, indexes, err = s.send(ctx, pack, lacking, try < resends, say)
+		lacking, indexes, err = s.send(ctx, p, pack, lacking, try < resends, say)
 	}
 	return err
 }
@@ -93,31 +101,31 @@ func (s place) libraries(ctx context.Context, n Node) error {
 	return nil
 }
 
-// want asks every node what it lacks. It returns the nodes on which the release
+// want asks every node what it lacks. It returns the nodes on which the parcel
 // does not lie whole, and the files that at least one of them lacks.
-func (s place) want(ctx context.Context, pack node.PackIn, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
+func (s place) want(ctx context.Context, p parcel, pack node.PackIn, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
 	var mu sync.Mutex
 	have := map[string]bool{}
 	apps := s.d.Fleet.Apps()
 	_, err = apps.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
-		out, err := n.Agent.PlaceWant(ctx, node.WantIn{Home: s.d.Layout.Home, Release: s.f.To.Version.String(), Digest: pack.Digest}, r, sayer(n, say))
+		out, err := n.Agent.PlaceWant(ctx, s.wantIn(p, pack.Digest), r, sayer(n, say))
 		if err != nil {
-			return fmt.Errorf("%s: cannot take stock of its releases: %w", n.Name, err)
+			return fmt.Errorf("%s: cannot take stock of what it has of %s: %w", n.Name, p, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		if out.Placed {
 			have[n.Name] = true
-			say("%s: has it already, every file verified", n.Name)
+			say("%s: has %s already, every file verified", n.Name, p)
 			return nil
 		}
 		need := uint64(out.Bytes) + s.d.Limits.DiskFree
 		if out.Free < need {
-			return fmt.Errorf("%s: %s free where the releases lie, %s needed: remove old releases or enlarge the disk",
-				n.Name, humanize.IBytes(out.Free), humanize.IBytes(need))
+			return fmt.Errorf("%s: %s free where %s is to lie, %s needed: remove old releases or enlarge the disk",
+				n.Name, humanize.IBytes(out.Free), p, humanize.IBytes(need))
 		}
 		indexes = union(indexes, out.Indexes)
-		say("%s: has %s of it, lacks %s", n.Name, humanize.IBytes(uint64(out.Local)), humanize.IBytes(uint64(out.Bytes)))
+		say("%s: has %s of %s, lacks %s", n.Name, humanize.IBytes(uint64(out.Local)), p, humanize.IBytes(uint64(out.Bytes)))
 		return nil
 	})
 	for _, n := range apps {
@@ -131,24 +139,22 @@ func (s place) want(ctx context.Context, pack node.PackIn, say pipeline.Say) (la
 // send reads the files once from the builder and writes them to all nodes. A node
 // may find then that files of its other releases, which it was to use, are harmed:
 // if such nodes may try again, they are returned, with the files for them.
-func (s place) send(ctx context.Context, pack node.PackIn, to Fleet, again bool, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
+func (s place) send(ctx context.Context, p parcel, pack node.PackIn, to Fleet, again bool, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
 	var mu sync.Mutex
 	harmed := map[string]bool{}
 	indexes = pack.Indexes
 	sent, err := to.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
-		out, err := n.Agent.PlacePut(ctx, node.PutIn{
-			Home: s.d.Layout.Home, Release: s.f.To.Version.String(), Digest: pack.Digest, Links: s.d.Layout.SharedLinks(), Owner: s.d.Layout.User,
-		}, r, sayer(n, say))
+		out, err := n.Agent.PlacePut(ctx, s.putIn(p, pack.Digest), r, sayer(n, say))
 		if again && len(out.Lacking) > 0 && errors.Is(err, node.ErrPayload) {
 			mu.Lock()
 			defer mu.Unlock()
 			harmed[n.Name] = true
 			indexes = union(indexes, out.Lacking)
-			say("%s: harmed in its other releases, and so sent too: %d of the files that it needs", n.Name, len(out.Lacking))
+			say("%s: harmed in its other releases, and so sent too: %d of the files that %s needs", n.Name, len(out.Lacking), p)
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: cannot place the release: %w", n.Name, err)
+			return fmt.Errorf("%s: cannot place %s: %w", n.Name, p, err)
 		}
 		return nil
 	})
@@ -164,7 +170,7 @@ func (s place) send(ctx context.Context, pack node.PackIn, to Fleet, again bool,
 		}
 	}
 	if len(whole) > 0 {
-		say("%d files, %s, sent once to %s", sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(whole, ", "))
+		say("%s: %d files, %s, sent once to %s", p, sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(whole, ", "))
 	}
 	return lacking, indexes, nil
 }

@@ -198,7 +198,7 @@ func TestANodeWhoseOlderReleaseIsHarmedGetsTheReleaseAllTheSame(t *testing.T) {
 	if n := s.calls("place.put"); n != 5 {
 		t.Errorf("%d placements, wanted one on each node and another on kirk: %v", n, s.called)
 	}
-	if !slices.Contains(s.said, "kirk: harmed in its other releases, and so sent too: 1 of the files that it needs") {
+	if !slices.Contains(s.said, "kirk: harmed in its other releases, and so sent too: 1 of the files that the release needs") {
 		t.Errorf("said:\n%s", strings.Join(s.said, "\n"))
 	}
 }

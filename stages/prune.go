@@ -42,7 +42,10 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		for _, r := range out.Removed {
 			s.f.Pruned = append(s.f.Pruned, n.Name+": "+r)
 		}
-		say("%s: %s stay, removed: %s", n.Name, strings.Join(keep, ", "), orNone(out.Removed))
+		for _, t := range out.Toolchains {
+			s.f.Pruned = append(s.f.Pruned, n.Name+": "+t)
+		}
+		say("%s: %s stay, removed: %s", n.Name, strings.Join(keep, ", "), orNone(slices.Concat(out.Removed, out.Toolchains)))
 		return nil
 	})
 	slices.Sort(s.f.Pruned)

@@ -24,7 +24,7 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		if b.sign {
 			return doneAs(was), "taken as done: what it asks no longer holds half way"
 		}
-	case build, place:
+	case toolchains, build, place:
 		if b.placed == len(b.d.Fleet.Apps()) {
 			return doneAs(was), fmt.Sprintf("%s lies whole on every node", b.to)
 		}

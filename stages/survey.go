@@ -204,7 +204,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	probes := toolchain.Probes(to.Contents.Pins, r.Overrides)
+	probes := toolchain.Probes(r.Overrides)
 	v := d.Look(ctx, probes, say)
 	if refusals := unreachable(d, v); len(refusals) > 0 {
 		return nil, v, refusals, errors.Join(slices.Collect(maps.Values(v.Unreachable))...)
@@ -214,13 +214,17 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	if err != nil || len(refusals) > 0 {
 		return f, v, refusals, err
 	}
-	decision, err := toolchain.Decide(to.Contents.Pins, r.Overrides, d.builder().Name, found(d, v, probes))
+	layout := builds.Layout{Home: d.Layout.Home, User: d.Layout.User, Cache: builds.DefaultLayout().Cache}
+	planned, err := d.plannedToolchains(ctx, r, to, layout, say)
+	if err != nil {
+		return f, v, refusals, err
+	}
+	decision, err := toolchain.Decide(to.Contents.Pins, r.Overrides, d.builder().Name, found(d, v, probes), planned)
 	if err != nil {
 		refusals = append(refusals, err.Error())
 	}
 	f.Recipe = builds.Recipe{
-		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors,
-		Layout: builds.Layout{Home: d.Layout.Home, User: d.Layout.User, Cache: builds.DefaultLayout().Cache},
+		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Layout: layout,
 	}
 	f.Said = append(f.Said, decision.Said...)
 	d.order(v, f)

@@ -17,6 +17,10 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// Every fact that could stop the run, asked of all hosts at once, before anything is touched.
 	add(pipeline.Step{Stage: preflight{d, f}, Why: "ask every host, the database, Redis and the proxies what could stop the upgrade"})
+	// Once for all releases that pin them, on the builder; nodes need no compiler.
+	if names := artifactNames(f.Recipe.Toolchain); names != "" {
+		add(pipeline.Step{Stage: toolchains{d, f}, Why: "make " + names + ", unless they are there", Host: d.builder().Name})
+	}
 	// Once, from the tag, on the builder; nodes never build.
 	add(pipeline.Step{Stage: build{d, f}, Why: "build " + p.To + " from its unmodified tag", Host: d.builder().Name})
 	// On all nodes at once, beside the live release; booted once with the node's own configuration.
@@ -66,16 +70,26 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 // Prepares tells whether a step of the table only prepares: it changes nothing that
 // serves and nothing of the schema.
 func Prepares(step string) bool {
-	return slices.Contains([]string{preflight{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name()}, step)
+	return slices.Contains([]string{preflight{}.Name(), toolchains{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and
 // nothing that serves is touched.
 func Place(id string, d Deps, f *Facts) pipeline.Plan {
-	return pipeline.Plan{ID: id, Kind: "place", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f, Steps: []pipeline.Step{
-		{Stage: build{d, f}, Why: "build from the unmodified tag", Host: d.builder().Name},
-		{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"},
-	}}
+	p := Build(id, d, f)
+	p.Kind = "place"
+	p.Steps = append(p.Steps, pipeline.Step{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"})
+	return p
+}
+
+// Build is the table of `refit build`: the release lies ready on the builder.
+func Build(id string, d Deps, f *Facts) pipeline.Plan {
+	p := pipeline.Plan{ID: id, Kind: "build", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f}
+	if names := artifactNames(f.Recipe.Toolchain); names != "" {
+		p.Steps = append(p.Steps, pipeline.Step{Stage: toolchains{d, f}, Why: "make " + names + ", unless they are there", Host: d.builder().Name})
+	}
+	p.Steps = append(p.Steps, pipeline.Step{Stage: build{d, f}, Why: "build from the unmodified tag", Host: d.builder().Name})
+	return p
 }
 
 func count(n int, what string) string {

@@ -43,9 +43,7 @@ func buildCommand(s streams) *cli.Command {
 			if err := p.refusal(); err != nil {
 				return err
 			}
-			plan := stages.Place(x.keeper.Run, x.deps, f)
-			plan.Kind, plan.Steps = "build", plan.Steps[:1]
-			return x.execute(ctx, s, execution{plan: plan, facts: f, stop: stop, json: c.Bool("json"), why: command})
+			return x.execute(ctx, s, execution{plan: stages.Build(x.keeper.Run, x.deps, f), facts: f, stop: stop, json: c.Bool("json"), why: command})
 		},
 	}
 }

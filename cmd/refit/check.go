@@ -70,12 +70,15 @@ func (c config) check(w *wrongs) {
 			continue
 		}
 		required(name+".version", o.Version)
-		absolute(name+".prefix", o.Prefix)
+		if o.Prefix != "" {
+			absolute(name+".prefix", o.Prefix)
+		}
 		if len(strings.TrimSpace(o.Why)) < 8 {
 			w.say(name+".why", "must tell the team, in a few words, why the release's own version is not used")
 		}
 	}
-	for field, u := range map[string]string{"mirrors.gems": c.Mirrors.Gems, "mirrors.npm": c.Mirrors.NPM} {
+	c.Toolchain.check(w)
+	for field, u := range map[string]string{"mirrors.gems": c.Mirrors.Gems, "mirrors.npm": c.Mirrors.NPM, "mirrors.ruby": c.Mirrors.Ruby, "mirrors.node": c.Mirrors.Node} {
 		if u != "" && !isURL(u, "https", "http") {
 			w.say(field, "%q is no http or https URL", u)
 		}

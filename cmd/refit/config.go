@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
 )
@@ -101,8 +102,20 @@ type proxiesConfig struct {
 }
 
 type toolchainConfig struct {
-	Ruby *overrideConfig `yaml:"ruby"`
-	Node *overrideConfig `yaml:"node"`
+	Ruby      *overrideConfig `yaml:"ruby"`
+	Node      *overrideConfig `yaml:"node"`
+	RubyBuild rubyBuildConfig `yaml:"ruby_build"`
+	// Checksums are SHA-256 by file name, "node-v24.10.0-linux-x64.tar.gz".
+	Checksums map[string]string `yaml:"checksums"`
+}
+
+type rubyBuildConfig struct {
+	Repository string `yaml:"repository"`
+	// Revision is a whole commit hash: what compiles Ruby changes by a decision.
+	Revision string `yaml:"revision"`
+	// Definitions is a folder of more definitions, each under its version's name.
+	Definitions string   `yaml:"definitions"`
+	Configure   []string `yaml:"configure"`
 }
 
 type overrideConfig struct {
@@ -114,6 +127,8 @@ type overrideConfig struct {
 type mirrorsConfig struct {
 	Gems string            `yaml:"gems"`
 	NPM  string            `yaml:"npm"`
+	Ruby string            `yaml:"ruby"`
+	Node string            `yaml:"node"`
 	Git  map[string]string `yaml:"git"`
 	// YarnChecksums is yarn's own setting ("ignore"), for a mirror that serves
 	// substitutes; it needs a reason.
@@ -178,6 +193,9 @@ func defaults() config {
 		Limits: limitsConfig{
 			Errors: 0.01, Latency: 2, LatencyFloor: 300 * time.Millisecond, NameErrors: 5, Load: 0.8, DiskFree: 3 << 30,
 		},
+		Toolchain: toolchainConfig{RubyBuild: rubyBuildConfig{
+			Repository: toolchain.DefaultRubyBuild, Revision: toolchain.DefaultRevision, Configure: toolchain.DefaultConfigure(),
+		}},
 		Keep:   2,
 		Watch:  watchConfig{Every: 5 * time.Minute, Feed: upstream.DefaultFeed, Alarm: time.Hour},
 		Policy: defaultPolicy(),

@@ -55,7 +55,7 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"errors above one":                {"errors: 0.01", "errors: 3", "limits.errors"},
 	"no size":                         {"disk_free: 3GiB", "disk_free: much", "is not a size"},
 	"nothing to go back to":           {"keep: 2", "keep: 0", "keep: 0: at least one"},
-	"an override without a reason":    {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until 3.4.7 is built\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},
+	"an override without a reason":    {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until a bug of 3.4 is mended\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},
 	"database port missing":           {"port: 25060                      # required", "port: 0 # required", "database.port: 0 is no port"},
 	"a fleet that is no folder":       {"fleet: vmst.io", "fleet: vm st/io", "fleet: \"vm st/io\": letters"},
 	"a domain with a scheme":          {"domain: vmst.io", "domain: https://vmst.io", "domain: \"https://vmst.io\" is no domain"},
@@ -88,6 +88,16 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"node without a version":          {"# toolchain:", "toolchain: {node: {prefix: /usr, why: \"a reason for it\"}}\n#", "toolchain.node.version: is missing"},
 	"node under a relative prefix":    {"# toolchain:", "toolchain: {node: {version: 1.2.3, prefix: usr, why: \"a reason for it\"}}\n#", "toolchain.node.prefix: \"usr\" is not"},
 	"node for no reason":              {"# toolchain:", "toolchain: {node: {version: 1.2.3, prefix: /usr, why: no}}\n#", "toolchain.node.why: must tell"},
+	"a Ruby of no version's name":     {"# toolchain:", "toolchain: {ruby: {version: ../x, why: \"a reason for it\"}}\n#", "toolchain.ruby.version: \"../x\" is no version"},
+	"ruby-build from nowhere":         {"# toolchain:", "toolchain: {ruby_build: {repository: ruby-build}}\n#", "toolchain.ruby_build.repository: \"ruby-build\" is neither"},
+	"ruby-build at a branch":          {"# toolchain:", "toolchain: {ruby_build: {revision: master}}\n#", "toolchain.ruby_build.revision: \"master\" is no whole commit hash"},
+	"ruby-build at a short hash":      {"# toolchain:", "toolchain: {ruby_build: {revision: 9207ff8}}\n#", "toolchain.ruby_build.revision: \"9207ff8\" is no whole commit hash"},
+	"two options in one":              {"# toolchain:", "toolchain: {ruby_build: {configure: [\"--a --b\"]}}\n#", "toolchain.ruby_build.configure: \"--a --b\" is no option"},
+	"an option that sets the prefix":  {"# toolchain:", "toolchain: {ruby_build: {configure: [\"--prefix=/usr\"]}}\n#", "toolchain.ruby_build.configure: \"--prefix=/usr\" is refit's own"},
+	"a checksum of another length":    {"# toolchain:", "toolchain: {checksums: {a.tar.gz: abc}}\n#", "toolchain.checksums: a.tar.gz: \"abc\" is no SHA-256"},
+	"a checksum of a path":            {"# toolchain:", "toolchain: {checksums: {a/b.tar.gz: 23815a6d095696f7919090fdc3e2f9459b2c83d57224b2e446ce1f5f7333ef36}}\n#", "toolchain.checksums: \"a/b.tar.gz\" is no file's name"},
+	"a Ruby mirror without a scheme":  {"# mirrors:", "mirrors: {ruby: \"mirror.internal:8083\"}\n#", "mirrors.ruby: \"mirror.internal:8083\" is no http"},
+	"a Node mirror by ftp":            {"# mirrors:", "mirrors: {node: \"ftp://mirror.internal\"}\n#", "mirrors.node: \"ftp://mirror.internal\" is no http"},
 	"a gem mirror without a scheme":   {"# mirrors:", "mirrors: {gems: \"mirror.internal:8081\"}\n#", "mirrors.gems: \"mirror.internal:8081\" is no http"},
 	"an npm mirror by ftp":            {"# mirrors:", "mirrors: {npm: \"ftp://mirror.internal\"}\n#", "mirrors.npm: \"ftp://mirror.internal\" is no http"},
 	"a git mirror that is none":       {"# mirrors:", "mirrors: {git: {\"https://github.com/\": mirror}}\n#", "mirrors.git: \"mirror\" is neither"},
@@ -150,13 +160,14 @@ var wrongFields = map[string]struct{ old, new, want string }{
 
 // wrongTypes are for fields of which any text is right: a list in its place is not.
 var wrongTypes = map[string]struct{ old, new string }{
-	"ssh.key":                   {"key: ~/.ssh/refit", "key: [a, b]"},
-	"mirrors.yarn_checksums":    {"# mirrors:", "mirrors: {yarn_checksums: [a]}\n#"},
-	"upstream.notes":            {"  # notes: ./release-notes ", "  notes: [a] #"},
-	"watch.pre_releases":        {"pre_releases: false ", "pre_releases: [a] "},
-	"watch.state":               {"# state: /var/lib/refit-watch/state", "state: [a]"},
-	"policy.security_overtakes": {"security_overtakes: true", "security_overtakes: [a]"},
-	"flings.pre_releases":       {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
+	"ssh.key":                          {"key: ~/.ssh/refit", "key: [a, b]"},
+	"toolchain.ruby_build.definitions": {"# toolchain:", "toolchain: {ruby_build: {definitions: [a]}}\n#"},
+	"mirrors.yarn_checksums":           {"# mirrors:", "mirrors: {yarn_checksums: [a]}\n#"},
+	"upstream.notes":                   {"  # notes: ./release-notes ", "  notes: [a] #"},
+	"watch.pre_releases":               {"pre_releases: false ", "pre_releases: [a] "},
+	"watch.state":                      {"# state: /var/lib/refit-watch/state", "state: [a]"},
+	"policy.security_overtakes":        {"security_overtakes: true", "security_overtakes: [a]"},
+	"flings.pre_releases":              {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
 }
 
 func TestEachWrongFieldIsRefusedWithItsLineAndName(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/nginx"
@@ -17,7 +18,7 @@ import (
 
 // verbs is everything that a host can be asked for.
 func verbs() []node.Verb {
-	return slices.Concat(node.Verbs(), keeper.Verbs(""), mastodon.Verbs(), nginx.Verbs(), builds.Verbs())
+	return slices.Concat(node.Verbs(), keeper.Verbs(""), mastodon.Verbs(), nginx.Verbs(), builds.Verbs(), toolchain.Verbs())
 }
 
 // runNode is "refit node VERB": what runs on a host, called by refit on an

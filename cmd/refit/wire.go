@@ -104,6 +104,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	}
 	builder := x.deps.Fleet.With(hosts.Builder)[0]
 	x.deps.Builder = &builds.Builder{Host: builder.Agent, Name: builder.Name, Upstream: c.Upstream.Repository}
+	if x.deps.Toolchains, err = c.toolchains(); err != nil {
+		return nil, err
+	}
 	return x, nil
 }
 

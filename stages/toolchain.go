@@ -1,0 +1,73 @@
+package stages
+
+import (
+	"context"
+	"strings"
+
+	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/toolchain"
+	"vmst.io/refit/pipeline"
+)
+
+// toolchains makes, on the builder, the Ruby, the Bundler and the Node that the
+// release pins, each once for all releases that pin it.
+type toolchains struct {
+	d Deps
+	f *Facts
+}
+
+func (toolchains) Name() string { return "toolchain" }
+
+func (s toolchains) maker() toolchain.Maker {
+	return toolchain.Maker{
+		Builder: s.d.Builder, Layout: s.f.Recipe.Layout,
+		Repository: s.d.Toolchains.Repository, InsteadOf: s.f.Recipe.Mirrors.Git,
+	}
+}
+
+func (s toolchains) Check(ctx context.Context, say pipeline.Say) error {
+	return s.maker().Check(ctx, s.f.Recipe.Toolchain, liner(say))
+}
+
+func (s toolchains) Run(ctx context.Context, say pipeline.Say) error {
+	made, err := s.maker().Make(ctx, s.f.Recipe.Toolchain, liner(say))
+	if err != nil {
+		return err
+	}
+	for _, m := range made {
+		for _, x := range m.Artifact.Archives {
+			say("%s: %s, SHA-256 %.12s by %s", m.Artifact.Name, x.File, x.SHA256, x.By)
+		}
+		say("%s in %s: manifest %.12s, recipe %.12s", m.Artifact.Name, m.Artifact.Prefix, m.Manifest.Digest, m.Artifact.Recipe)
+	}
+	return nil
+}
+
+// Undo removes a half-made one; a whole one stays for the next try.
+func (s toolchains) Undo(ctx context.Context, say pipeline.Say) error {
+	return s.maker().Remove(ctx, s.f.Recipe.Toolchain, liner(say))
+}
+
+// liner says whole lines, whatever stands in them.
+func liner(say pipeline.Say) func(string) { return func(line string) { say("%s", line) } }
+
+// artifactNames are the toolchains that refit makes for a release.
+func artifactNames(t builds.Toolchain) string {
+	var out []string
+	for _, a := range t.Artifacts {
+		out = append(out, a.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// plannedToolchains asks the builder what it makes for a release. It is asked nothing
+// where the hosts have both tools by themselves.
+func (d Deps) plannedToolchains(ctx context.Context, r Request, to builds.Release, l builds.Layout, say pipeline.Say) (toolchain.Planned, error) {
+	sources := d.Toolchains
+	sources.InsteadOf, sources.Gems = r.Mirrors.Git, r.Mirrors.Gems
+	in, ask := toolchain.PlanFor(l, to.Contents.Pins, r.Overrides, sources)
+	if !ask {
+		return toolchain.Planned{}, nil
+	}
+	return toolchain.Plan(ctx, d.builder().Agent, in, liner(say))
+}
