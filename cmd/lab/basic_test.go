@@ -33,7 +33,7 @@ func TestLabBadInputIsRefusedBeforeAnythingIsTouched(t *testing.T) {
 	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.0", "--yes"}, "older than v4.5.1")
 	f.must(t, 3, "", []string{"upgrade", "--to", "v4.7.0", "--yes"}, "skips a minor series")
 	f.must(t, 3, f.config(t, "disk_free: 200MiB", "disk_free: 100GiB"), upgrade, "free at", "kirk")
-	f.must(t, 3, f.config(t, "prefix: /usr, why: \"Debian's own Ruby", "prefix: /opt/none, why: \"Debian's own Ruby"), upgrade, "ruby")
+	f.must(t, 3, f.config(t, "toolchain:\n", "toolchain:\n  ruby: {version: 3.3.8, prefix: /opt/none, why: \"a test of one that is not there\"}\n"), upgrade, "ruby 3.3.8 is missing in /opt/none")
 	f.must(t, 3, f.config(t, ", collections", ""), []string{"upgrade", "--to", "v4.5.2", "--yes"}, "serves", "refit.yml says")
 	f.must(t, 3, f.config(t, "port: 5432", "port: 25061", "name: mastodon\n", "name: mastodon-pool\n"), upgrade, "transaction pooler")
 	f.must(t, 3, "", []string{"upgrade", "--to", "v4.5.9", "--yes"}, "node")

@@ -128,7 +128,7 @@ func deployWith(ctx context.Context, l *lab.Lab, self, program string, tell lab.
 		return err
 	}
 	tell("%s serves", l.Release)
-	return nil
+	return l.KeepToolchains(ctx)
 }
 
 // awaitDoctor waits until refit finds nothing that would stop an upgrade: workers

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +19,7 @@ import (
 	"testing"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts/hoststest"
 	keeping "vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
@@ -93,7 +100,65 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 		"build.clean":  {prepare: halfBuilt, in: builds.CleanIn{Layout: layout, Version: version}, watch: opsFiles},
 		"build.finish": {prepare: halfBuilt, in: builds.FinishIn{Layout: layout, Version: version, Toolchain: tools}, watch: opsFiles},
 		"build.remove": {prepare: halfBuilt, in: builds.RemoveIn{Layout: layout, Version: version}, watch: opsFiles},
+
+		"toolchain.begin":  {prepare: "mkdir -p $HOME", in: making(t), watch: opsFiles},
+		"toolchain.fetch":  {prepare: halfMade(t), in: fetching(t, repository), watch: opsFiles},
+		"toolchain.unpack": {prepare: halfMade(t), in: making(t), watch: opsFiles},
+		"toolchain.finish": {prepare: halfMade(t), in: making(t), watch: opsFiles},
+		"toolchain.remove": {prepare: halfMade(t), in: making(t), watch: opsFiles},
 	}
+}
+
+// making is a Node that is made from an archive of many files.
+func making(t *testing.T) toolchain.MakeIn {
+	t.Helper()
+	layout := builds.Layout{Home: opsHome, User: "mastodon", Cache: "/root/ops/cache", Toolchains: "/root/ops/cache/opt"}
+	sum := sha256.Sum256(nodeArchive(t))
+	return toolchain.MakeIn{Layout: layout, Artifact: builds.Artifact{
+		Tool: "node", Version: "24.10.0", Name: "node-24.10.0", Prefix: layout.Prefix("node-24.10.0"), OS: "debian 13", Arch: "amd64", Recipe: strings.Repeat("ab", 32),
+		Archives: []builds.Archive{{File: "node.tar.gz", SHA256: hex.EncodeToString(sum[:])}},
+	}}
+}
+
+// fetching is the same with an archive that is fetched: a file of a repository's, which
+// its server gives out.
+func fetching(t *testing.T, repository string) toolchain.MakeIn {
+	t.Helper()
+	in := making(t)
+	sum := sha256.Sum256([]byte("ref: refs/heads/main\n"))
+	in.Artifact.Archives = []builds.Archive{{File: "head.tar.gz", URL: repository + "/HEAD", SHA256: hex.EncodeToString(sum[:])}}
+	return in
+}
+
+func nodeArchive(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for i := range 600 {
+		text := strings.Repeat(fmt.Sprint(i), 10)
+		err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("node/lib/%d", i), Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
+		if err == nil {
+			_, err = w.Write([]byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// halfMade is that Node in the middle of its making, its archive fetched.
+func halfMade(t *testing.T) string {
+	t.Helper()
+	in := making(t)
+	return `p=` + in.Artifact.Prefix + `; mkdir -p $HOME $p/.refit $p/share /root/ops/cache/archives /root/ops/cache/toolchain/node-24.10.0
+echo '{"recipe":"` + in.Artifact.Recipe + `"}' > $p/.refit/unfinished
+echo ` + base64.StdEncoding.EncodeToString(nodeArchive(t)) + ` | base64 -d > /root/ops/cache/archives/node.tar.gz
+i=0; while [ $i -lt 600 ]; do echo $i > $p/share/$i; i=$((i+1)); done`
 }
 
 // packed is a small release and the pack of all its files.
@@ -143,7 +208,7 @@ var keepersVerbs = map[string]bool{
 
 func TestEveryVerbThatChangesAHostHasACaseInWhichItIsFrozen(t *testing.T) {
 	cases := frozenVerbs(t, "", "")
-	all := slices.Concat(node.Verbs(), mastodon.Verbs(), nginx.Verbs(), builds.Verbs())
+	all := slices.Concat(node.Verbs(), mastodon.Verbs(), nginx.Verbs(), builds.Verbs(), toolchain.Verbs())
 	for _, v := range all {
 		if _, ok := cases[v.Name]; v.Changes != ok {
 			t.Errorf("%s changes the host: %v; it has a case: %v", v.Name, v.Changes, ok)

@@ -24,7 +24,7 @@ func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
 		{release: "v4.5.8", code: 6, config: append([]string{"sidekiq: 3s", "sidekiq: 30s"}, quick...), words: []string{"Sidekiq on scotty works with v4.5.8: was true for", "KILL"}},
 		{release: "v4.5.9", code: 3, words: []string{">=26"}},
 		{release: "v4.5.10", code: 6, config: quick, words: []string{"mastodon-web.service on kirk"}},
-		{release: "v4.6.4", code: 3, words: []string{"3.4", "ruby"}},
+		{release: "v4.6.4", code: 3, words: []string{"no definition of ruby 4.0.5", "toolchain.ruby_build.revision"}},
 	} {
 		t.Run(test.release, func(t *testing.T) {
 			config := ""

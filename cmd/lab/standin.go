@@ -19,20 +19,20 @@ import (
 // upstream from testdata/mastodon once and keeps the repository in the cache under
 // what it is made from. The gems that a release takes from git go where the lab's
 // git mirror serves them.
-func prepareStandin(cache, files string, tell lab.Say) func(ctx context.Context, image, gems string) (string, error) {
+func prepareStandin(cache, files string, tell lab.Say) func(ctx context.Context, ruby, gems string) (string, error) {
 	return prepareServing(cache, "", files, tell)
 }
 
 // prepareServing is prepareStandin for a mirror that serves the folder git instead
 // of the cache's own; empty for that one.
-func prepareServing(cache, git, files string, tell lab.Say) func(ctx context.Context, image, gems string) (string, error) {
+func prepareServing(cache, git, files string, tell lab.Say) func(ctx context.Context, ruby, gems string) (string, error) {
 	if cache == "" {
 		cache = lab.DefaultCache()
 	}
 	if git == "" {
 		git = filepath.Join(cache, "git")
 	}
-	return func(ctx context.Context, _, gems string) (string, error) {
+	return func(ctx context.Context, ruby, gems string) (string, error) {
 		// The repositories are made from within other folders.
 		cache, cerr := filepath.Abs(cache)
 		git, gerr := filepath.Abs(git)
@@ -43,7 +43,7 @@ func prepareServing(cache, git, files string, tell lab.Say) func(ctx context.Con
 		if err := serveGems(ctx, source, git); err != nil {
 			return "", err
 		}
-		key, err := treeKey(source, filepath.Base(gems))
+		key, err := treeKey(source, filepath.Base(gems)+" "+ruby)
 		if err != nil {
 			return "", fmt.Errorf("cannot read the stand-in: %w", err)
 		}
@@ -52,7 +52,7 @@ func prepareServing(cache, git, files string, tell lab.Say) func(ctx context.Con
 			return target, nil
 		}
 		began := time.Now()
-		if err := standin.AssembleWith(ctx, standin.Options{Source: source, Target: target, Relock: lab.Relock(gems)}); err != nil {
+		if err := standin.AssembleWith(ctx, standin.Options{Source: source, Target: target, Relock: lab.Relock(gems), Repin: lab.Repin(ruby)}); err != nil {
 			return "", err
 		}
 		tell("stand-in: repository assembled in %.1f s", time.Since(began).Seconds())

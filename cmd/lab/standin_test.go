@@ -65,9 +65,14 @@ func TestTheMirrorServesTheGemsThatALockFileTakesFromGit(t *testing.T) {
 		}
 		// The second time all is there already.
 		for range 2 {
-			repo, err := prepareServing(cache, dir, labFiles, t.Logf)(t.Context(), "", gems)
+			repo, err := prepareServing(cache, dir, labFiles, t.Logf)(t.Context(), "3.3.99", gems)
 			if err != nil {
 				t.Fatal(err)
+			}
+			for release, want := range map[string]string{"v4.5.0": "3.3.99", "v4.6.6": "3.3.99", "v4.6.4": "4.0.5"} {
+				if pin := git(t, "--git-dir", repo, "show", release+":.ruby-version"); pin != want {
+					t.Errorf("%s pins ruby %s, want %s", release, pin, want)
+				}
 			}
 			lock := git(t, "--git-dir", repo, "show", "v4.6.6:Gemfile.lock")
 			absolute, err := filepath.Abs(served)

@@ -28,6 +28,7 @@ const (
 	PortGems     = 8081
 	PortNpm      = 8082
 	PortGit      = 8083
+	PortFiles    = 8084
 	PortDatabase = 5432
 	PortPooler   = 25061
 	PortRedis    = 25061

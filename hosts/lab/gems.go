@@ -23,7 +23,7 @@ func (l *Lab) gems(ctx context.Context, names []string) (string, error) {
 		return "", fmt.Errorf("cannot make the gem registry: %w", err)
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, imageKey(l.More), strings.Join(names, " "))
+	fmt.Fprintln(h, workshopRoot(l.More).key(), strings.Join(names, " "))
 	h.Write(script)
 	dir, there, err := inCache(l.Cache, "gems-"+hex.EncodeToString(h.Sum(nil))[:16])
 	if there || err != nil {
@@ -54,8 +54,8 @@ func (l *Lab) gems(ctx context.Context, names []string) (string, error) {
 	return dir, nil
 }
 
-// InImage runs f with a throw-away copy of the hosts' root, for what must be made
-// with the hosts' own programs (chroot). The image must be mounted, as it is from
+// InImage runs f with a throw-away copy of the workshop, for what must be made with
+// Debian's own programs (chroot). The image must be mounted, as it is from
 // within Up on.
 func InImage(ctx context.Context, f func(root string) error) (err error) {
 	work, err := os.MkdirTemp(runDir, "work-")
@@ -82,7 +82,7 @@ func InImage(ctx context.Context, f func(root string) error) (err error) {
 	if err := errors.Join(os.Mkdir(filepath.Join(rw, "upper"), 0o755), os.Mkdir(filepath.Join(rw, "work"), 0o755)); err != nil {
 		return fmt.Errorf("cannot open the image: %w", err)
 	}
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", filepath.Join(runDir, "base"), rw, rw)
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", filepath.Join(runDir, "workshop"), rw, rw)
 	if err := unix.Mount("refit-lab", root, "overlay", 0, opts); err != nil {
 		return fmt.Errorf("cannot open the image: %w", err)
 	}

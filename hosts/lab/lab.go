@@ -59,9 +59,10 @@ type Options struct {
 	// Release is the tag whose unit files (dist/) are put on the nodes; empty for
 	// hosts without units of the application.
 	Release string
-	// Prepare makes the repository of the application once the gem registry exists
-	// and gives its path; nil if App names one or none is wanted.
-	Prepare func(ctx context.Context, image, gems string) (string, error)
+	// Prepare makes the repository of the application once the gem registry exists, with
+	// the Ruby pinned that can be compiled here, and gives its path; nil if App names one
+	// or none is wanted.
+	Prepare func(ctx context.Context, ruby, gems string) (string, error)
 	// Beat is how many seconds lie between two signs of life of a Sidekiq process; 0
 	// for Sidekiq's own ten. Each roll waits for up to one beat.
 	Beat int
@@ -100,6 +101,8 @@ type State struct {
 	Files string `json:"files"`
 	// Image is the root image that the hosts run from.
 	Image string `json:"image"`
+	// Workshop is the one that the builder runs from.
+	Workshop string `json:"workshop"`
 	// App is the bare repository of the application, empty for none.
 	App     string    `json:"app,omitempty"`
 	Release string    `json:"release,omitempty"`
@@ -115,9 +118,11 @@ type State struct {
 	Git        string  `json:"git"`
 	Seed       string  `json:"seed,omitempty"`
 	Secrets    Secrets `json:"secrets"`
-	// Ruby and Node are the versions that the image has.
-	Ruby string `json:"ruby"`
-	Node string `json:"node"`
+	// Ruby is the version whose source the mirrors serve; RubyBuild is the commit of
+	// the ruby-build that defines it, Tools the folder of both.
+	Ruby      string `json:"ruby"`
+	RubyBuild string `json:"ruby_build"`
+	Tools     string `json:"tools"`
 	// Redis and Database are the addresses that these names have now.
 	Redis    string `json:"redis"`
 	Database string `json:"database"`

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,9 +44,17 @@ func mountHost(m Machine) error {
 	return mountOverlay(m.Name)
 }
 
+// baseOf is the mounted image that a host stands on: the builder alone compiles.
+func baseOf(name string) string {
+	if m, err := machine(name); err == nil && slices.Contains(m.Trees, "builder") {
+		return filepath.Join(runDir, "workshop")
+	}
+	return filepath.Join(runDir, "base")
+}
+
 func mountOverlay(name string) error {
 	rw := hostDir(name, "rw")
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", filepath.Join(runDir, "base"), rw, rw)
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", baseOf(name), rw, rw)
 	if err := unix.Mount("refit-lab", hostDir(name, "root"), "overlay", 0, opts); err != nil {
 		return fmt.Errorf("cannot lay the disk of %s over the image: %w", name, err)
 	}

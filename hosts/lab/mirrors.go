@@ -13,19 +13,24 @@ import (
 	"time"
 )
 
-// Mirrors serves gems, npm packages and git repositories on the lab's bridge until
-// the context ends. The process stands in the machine's own network, its listeners
-// in the lab's: it is the only way out of the lab, and for npm packages alone.
+// Mirrors serves gems, npm packages, git repositories and the sources of Ruby and Node
+// on the lab's bridge until the context ends. The process stands in the machine's own
+// network, its listeners in the lab's: it is the only way out of the lab, and for npm
+// packages alone.
 func (l *Lab) Mirrors(ctx context.Context) error {
 	npm, err := newNpm(l.NpmFrom, filepath.Join(l.Cache, "npm"), l.NpmOverlay)
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 3)
+	files := http.NewServeMux()
+	files.Handle("/ruby/", http.FileServer(http.Dir(l.Tools)))
+	files.Handle("/node/", http.StripPrefix("/node", newNodeMirror(npm, filepath.Join(l.Cache, "node"))))
+	failed := make(chan error, 4)
 	for port, h := range map[int]http.Handler{
-		PortGems: http.FileServer(http.Dir(l.Gems)),
-		PortNpm:  npm,
-		PortGit:  GitHTTP(l.Git),
+		PortGems:  http.FileServer(http.Dir(l.Gems)),
+		PortNpm:   npm,
+		PortGit:   GitHTTP(l.Git),
+		PortFiles: files,
 	} {
 		ln, err := listen(fmt.Sprintf("%s:%d", Gateway, port))
 		if err != nil {

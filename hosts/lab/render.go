@@ -16,10 +16,10 @@ import (
 // page is what the templates of host files may ask for.
 type page struct {
 	State
-	Host                                                                        Machine
-	Machines                                                                    []Machine
-	Domain, Gateway, Network, Balancer                                          string
-	PortDatabase, PortPooler, PortRedis, PortSearch, PortGems, PortNpm, PortGit int
+	Host                                                                                   Machine
+	Machines                                                                               []Machine
+	Domain, Gateway, Network, Balancer                                                     string
+	PortDatabase, PortPooler, PortRedis, PortSearch, PortGems, PortNpm, PortGit, PortFiles int
 }
 
 func (l *Lab) page(m Machine) (page, error) {
@@ -30,7 +30,7 @@ func (l *Lab) page(m Machine) (page, error) {
 	return page{
 		State: l.State, Host: m, Machines: Machines(), Domain: Domain, Gateway: Gateway, Network: Network, Balancer: pike.Address,
 		PortDatabase: PortDatabase, PortPooler: PortPooler, PortRedis: PortRedis, PortSearch: PortSearch,
-		PortGems: PortGems, PortNpm: PortNpm, PortGit: PortGit,
+		PortGems: PortGems, PortNpm: PortNpm, PortGit: PortGit, PortFiles: PortFiles,
 	}, nil
 }
 

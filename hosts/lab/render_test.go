@@ -15,7 +15,7 @@ func testLab(t *testing.T) *Lab {
 	t.Helper()
 	l := &Lab{State: State{
 		Dir: t.TempDir(), Files: "../../testdata/lab", Redis: RedisAddress, Database: DatabaseAddress, Primary: "majel",
-		Ruby: "3.3.14", Node: "20.19.2",
+		Ruby: "3.3.14", RubyBuild: strings.Repeat("0123456789", 4),
 	}}
 	if err := makeSecrets(&l.Secrets); err != nil {
 		t.Fatal(err)

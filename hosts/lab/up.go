@@ -172,14 +172,19 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if l.Image, err = Image(ctx, l.Cache, l.More, l.say); err != nil {
 		return err
 	}
-	base := filepath.Join(runDir, "base")
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return fmt.Errorf("cannot mount the image: %w", err)
+	if l.Workshop, err = Workshop(ctx, l.Cache, l.More, l.say); err != nil {
+		return err
 	}
-	if _, err := run(ctx, "mount", "-t", "squashfs", "-o", "loop,ro", l.Image, base); err != nil {
-		return fmt.Errorf("cannot mount the image: %w", err)
+	for name, image := range map[string]string{"base": l.Image, "workshop": l.Workshop} {
+		at := filepath.Join(runDir, name)
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			return fmt.Errorf("cannot mount the image: %w", err)
+		}
+		if _, err := run(ctx, "mount", "-t", "squashfs", "-o", "loop,ro", image, at); err != nil {
+			return fmt.Errorf("cannot mount the image: %w", err)
+		}
 	}
-	if err := l.versions(ctx, base); err != nil {
+	if err := l.tools(ctx); err != nil {
 		return err
 	}
 	if l.Gems == "" {
@@ -188,7 +193,7 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 		}
 	}
 	if l.App == "" && o.Prepare != nil {
-		if l.App, err = o.Prepare(ctx, l.Image, l.Gems); err != nil {
+		if l.App, err = o.Prepare(ctx, l.Ruby, l.Gems); err != nil {
 			return err
 		}
 	}
@@ -198,25 +203,7 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 		}
 	}
 	l.NpmFrom = npmRegistry(ctx)
-	return nil
-}
-
-// versions asks the image for its Ruby and Node.
-func (l *Lab) versions(ctx context.Context, root string) error {
-	for _, v := range []struct {
-		to   *string
-		argv []string
-	}{
-		{&l.Ruby, []string{"ruby", "-e", "print RUBY_VERSION"}},
-		{&l.Node, []string{"node", "-p", "process.versions.node"}},
-	} {
-		out, err := run(ctx, append([]string{"chroot", root}, v.argv...)...)
-		if err != nil {
-			return fmt.Errorf("cannot ask the image for its versions: %w", err)
-		}
-		*v.to = strings.TrimSpace(out)
-	}
-	return nil
+	return l.serveTools(ctx)
 }
 
 // gitDir finds the repository of a folder, bare or not.
@@ -245,6 +232,9 @@ func (l *Lab) seed(ctx context.Context, m Machine, index int) error {
 	}
 	if m.Name == "uhura" {
 		if err := l.seedRepositories(ctx, root); err != nil {
+			return err
+		}
+		if err := l.seedToolchains(ctx, root); err != nil {
 			return err
 		}
 	}
@@ -301,7 +291,7 @@ func (l *Lab) startMirrors(ctx context.Context, lock *os.File) error {
 			return false, errors.Join(fmt.Errorf("they ended (%v): %s", err, strings.TrimSpace(string(said))), rerr)
 		default:
 		}
-		for _, p := range []int{PortGems, PortNpm, PortGit} {
+		for _, p := range []int{PortGems, PortNpm, PortGit, PortFiles} {
 			conn, err := l.DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", Gateway, p))
 			if err != nil {
 				return false, nil

@@ -23,6 +23,9 @@ type Options struct {
 	// The lock names the versions that Debian's packages had when it was written;
 	// security updates move them, and a frozen install takes no other.
 	Relock func(ctx context.Context, dir string) error
+	// Repin changes what the release in dir, a whole tree, pins. Nil keeps the pins as
+	// they are in Source.
+	Repin func(dir string) error
 }
 
 // ErrTargetExists is returned when the repository to make is already there. It is
@@ -113,6 +116,11 @@ func (a *assembler) release(ctx context.Context, tag Tag) error {
 	}
 	if err := setVersion(filepath.Join(tree, "lib/mastodon/version.rb"), tag.Numbers()); err != nil {
 		return err
+	}
+	if a.options.Repin != nil {
+		if err := a.options.Repin(tree); err != nil {
+			return err
+		}
 	}
 	if err := a.relock(ctx, tree); err != nil {
 		return err
