@@ -227,6 +227,7 @@ func TestLabWhatARunLeavesOnHostsHasTheOwnersAndModesThatAreDocumented(t *testin
 		out, err = f.Exec(t.Context(), m.Name, "sh", "-c", `cd /home/mastodon/releases 2>/dev/null || exit 0
 find . -mindepth 1 ! -type l ! -path './*/tmp' ! -path './*/tmp/*' \( ! -user root -o -perm /022 -o -perm /6000 \) -printf 'loose %u %m %p\n' | head
 [ -e ../live ] && find ./*/tmp ! -type l \( ! -user mastodon -o -perm /002 -o -perm /6000 \) -printf 'tmp %u %m %p\n' | head
+find /opt/refit -mindepth 1 ! -type l \( ! -user root -o -perm /022 -o -perm /6000 \) -printf 'loose %u %m %p\n' 2>/dev/null | head
 find / -xdev -name '.refit-tmp-*' -printf 'left %u %m %p\n'
 find /etc/nginx/refit -type f \( ! -user root -o -perm /022 \) -printf 'nginx %u %m %p\n' 2>/dev/null
 find /home/mastodon/.env.production /etc/refit/probe.token -perm /077 -printf 'secret %u %m %p\n' 2>/dev/null; true`)
