@@ -116,6 +116,10 @@ type Disk struct {
 	Path  string `json:"path"`
 	Free  uint64 `json:"free"`
 	Total uint64 `json:"total"`
+	// FreeFiles is how many files can be made yet, of Files in all; both 0 where the
+	// file system sets no limit.
+	FreeFiles uint64 `json:"free_files,omitempty"`
+	Files     uint64 `json:"files,omitempty"`
 	// Device tells file systems apart: equal for paths on the same one.
 	Device uint64 `json:"device"`
 }

@@ -175,6 +175,7 @@ func diskOf(path string) (Disk, error) {
 		}
 		size := uint64(fs.Bsize) //nolint:gosec // a block size is positive
 		d.Free, d.Total, d.Device = fs.Bavail*size, fs.Blocks*size, st.Dev
+		d.FreeFiles, d.Files = fs.Ffree, fs.Files
 		return d, nil
 	}
 }

@@ -42,6 +42,12 @@ type Manifest struct {
 	// Overrides are the named deviations from the release's own pins.
 	Overrides []string  `json:"overrides,omitempty"`
 	Built     time.Time `json:"built"`
+	// Modified is the date of the source. Where it is given, files and directories have
+	// the times of FileTime; otherwise those with which they came.
+	Modified time.Time `json:"modified,omitzero"`
+	// Unverified says, a line each, what of the release was not held to a checksum that
+	// its source has.
+	Unverified []string `json:"unverified,omitempty"`
 	// Files are in rising order of Path, directories before what is in them. They stay
 	// the last field: readHead reads up to here.
 	Files []Entry `json:"files"`
@@ -152,7 +158,7 @@ func (m Manifest) Write(root string) (Head, error) {
 	if err := m.Check(); err != nil {
 		return Head{}, err
 	}
-	m.Built = m.Built.UTC()
+	m.Built, m.Modified = m.Built.UTC(), m.Modified.UTC()
 	b, err := json.Marshal(m)
 	if err != nil {
 		return Head{}, fmt.Errorf("cannot encode the manifest of %s: %w", m.Release, err)

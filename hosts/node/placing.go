@@ -113,13 +113,21 @@ func (p *placing) unpack(ctx context.Context, found map[string]string, skip func
 		if skip(e.Path) {
 			dst = filepath.Join(p.root, metaDir, tempPrefix+itoa(i)) // of use only for its content
 		}
-		if err := writeContent(dst, e, r, modified, buf); err != nil {
+		if err := writeContent(dst, e, r, p.when(e.Path, modified), buf); err != nil {
 			return err
 		}
 		found[e.SHA256] = dst
 		p.out.Sent++
 	}
 	return p.pack.ended()
+}
+
+// when is the time that a path is to have; came is the one with which it came.
+func (p *placing) when(rel string, came time.Time) time.Time {
+	if p.pack.manifest.Modified.IsZero() {
+		return came
+	}
+	return FileTime(rel, p.pack.manifest.Modified)
 }
 
 // writeContent writes a new file from r and verifies what it wrote.
@@ -148,7 +156,7 @@ func writeContent(dst string, e Entry, r io.Reader, modified time.Time, buf []by
 type onlyWriter struct{ io.Writer }
 
 // fill links or copies every file that did not come with the pack. A file is
-// linked only if its owner and mode are right already, and never in a writable
+// linked only if its owner, mode and time are right already, and never in a writable
 // directory: what one release writes must not change another.
 func (p *placing) fill(ctx context.Context, found map[string]string, skip func(string) bool) error {
 	files := p.files
@@ -166,7 +174,8 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		}
 		st, ok := fi.Sys().(*syscall.Stat_t)
 		// ext4 allows 65,000 links to a file; far below it a copy is as good.
-		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000
+		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000 &&
+			fits(e.Path, p.pack.manifest.Modified, fi.ModTime())
 		rel, here := strings.CutPrefix(src, p.root+"/")
 		fromWritable := here && below(rel, p.Writable)
 		if same && !below(e.Path, p.Writable) && !fromWritable {
@@ -183,14 +192,14 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		}
 		defer f.Close()
 		copied.Add(1)
-		return writeContent(dst, e, onlyReader{f}, fi.ModTime(), buf)
+		return writeContent(dst, e, onlyReader{f}, p.when(e.Path, fi.ModTime()), buf)
 	})
 	p.out.Linked, p.out.Copied = int(linked.Load()), int(copied.Load())
 	return err
 }
 
 // finish makes the shared links, the writable directories and the records, and
-// gives directories their modes.
+// gives directories their modes and times.
 func (p *placing) finish(skip func(string) bool) error {
 	// Files in a place that a shared link takes were of use for their content only.
 	spare, err := filepath.Glob(filepath.Join(p.root, metaDir, tempPrefix+"*"))
@@ -233,7 +242,27 @@ func (p *placing) finish(skip func(string) bool) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(p.root, placedFile), append(b, '\n'), 0o644)
+	if err := writeFile(filepath.Join(p.root, placedFile), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return p.dirTimes(skip)
+}
+
+// dirTimes gives directories their times, when nothing more is put into them.
+func (p *placing) dirTimes(skip func(string) bool) error {
+	if p.pack.manifest.Modified.IsZero() {
+		return nil
+	}
+	for _, e := range p.files {
+		if !e.Dir || skip(e.Path) {
+			continue
+		}
+		at := p.when(e.Path, time.Time{})
+		if err := os.Chtimes(filepath.Join(p.root, e.Path), at, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chownAll gives a directory and all below it to a user.
