@@ -2,20 +2,22 @@ package builds
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
 	"time"
 
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/node"
 )
 
-// unit is the name of a step's transient unit: one for each release and step,
-// so that a step that outlived its refit is found again.
-func unit(v Version, step string) string {
-	return "refit-build-" + strings.ReplaceAll(v.Number(), ".", "-") + "-" + step + ".service"
+// unit is the name of a step's transient unit: one for each release and step, so
+// that a step that outlived its refit is found again. One that works in a folder of
+// all releases has one name for all, so that there are never two.
+func unit(v Version, s Step) string {
+	if s.Shared {
+		return "refit-build-" + s.Name + ".service"
+	}
+	return "refit-build-" + strings.ReplaceAll(v.Number(), ".", "-") + "-" + s.Name + ".service"
 }
 
 // Check tells, reading only, what would stop Build: room, memory, the user, the
@@ -50,7 +52,7 @@ func (b *Builder) Check(ctx context.Context, r Recipe, say func(string)) error {
 	var out ReachOut
 	if err := b.Host.Call(ctx, "build.reach", ReachIn{
 		URL: b.Upstream, InsteadOf: r.Mirrors.Git, KnownHosts: b.KnownHosts, KeyFile: b.KeyFile,
-		Tag: r.Release.Version.String(), Gems: r.Mirrors.Gems, NPM: r.Mirrors.NPM, Yarn: r.Toolchain.Yarn,
+		Tag: r.Release.Version.String(), Gems: r.Mirrors.Gems, NPM: r.Mirrors.NPM, Yarn: r.Toolchain.Yarn, Patience: b.Patience,
 	}, nil, &out, say); err != nil {
 		return err
 	}
@@ -66,6 +68,10 @@ func or(a, b string) string {
 	}
 	return b
 }
+
+// leastFiles is how many files a build may make: Mastodon 4.6 has 35,000 in its release
+// and about as many among the packages that its assets are made with, kept ones beside.
+const leastFiles = 200_000
 
 // checkRoom asks for disk, memory, the user, and git where the lock file needs it.
 func (b *Builder) checkRoom(ctx context.Context, r Recipe) error {
@@ -87,6 +93,9 @@ func (b *Builder) checkRoom(ctx context.Context, r Recipe) error {
 	for _, d := range facts.Disks {
 		if d.Free < uint64(free) {
 			return fmt.Errorf("%s has %s free below %s; a build needs %s there: make room%s", b.Name, size(int64(d.Free)), d.Path, size(free), builtBefore(facts.Releases, r))
+		}
+		if d.Files > 0 && d.FreeFiles < leastFiles {
+			return fmt.Errorf("%s can make %d more files below %s (inodes); a build makes up to %d: remove old releases or enlarge the file system", b.Name, d.FreeFiles, d.Path, leastFiles)
 		}
 	}
 	if have := facts.MemoryAvailable + facts.SwapFree; have < memory {
@@ -152,7 +161,7 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 	switch {
 	case state.State == Whole && state.Recipe == digest:
 		say(fmt.Sprintf("%s is built already, all %d files as its manifest has them", r.Release.Version, state.Manifest.Files))
-		built.Manifest, built.Cached = *state.Manifest, true
+		built.Manifest, built.Cached, built.Unverified = *state.Manifest, true, state.Unverified
 		return built, nil
 	case state.State == Unfinished:
 		say("an unfinished build of " + r.Release.Version.String() + " is begun again from nothing")
@@ -170,12 +179,13 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 	if err := b.prepare(ctx, r, digest, &built, say); err != nil {
 		return Built{}, err
 	}
-	for _, step := range r.Steps() {
-		if err := b.timed(step.Name, &built, func() error { return b.run(ctx, r, step, say) }); err != nil {
+	m := making{b: b, r: r, built: &built, say: say}
+	for _, part := range []func(context.Context) error{m.gems, m.packages, m.compile, m.conclude} {
+		if err := part(ctx); err != nil {
 			return Built{}, err
 		}
 	}
-	return built, b.conclude(ctx, r, &built, say)
+	return built, nil
 }
 
 // timed runs one part and notes how long it took.
@@ -202,140 +212,7 @@ func (b *Builder) prepare(ctx context.Context, r Recipe, digest string, built *B
 	}); err != nil {
 		return err
 	}
-	if err := b.Host.Call(ctx, "build.link", LinkIn{Layout: r.Layout, Version: v, Toolchain: r.Toolchain}, nil, nil, say); err != nil {
-		return err
-	}
-	return b.timed("fetch-yarn", built, func() error {
-		var out YarnOut
-		err := b.Host.Call(ctx, "build.yarn", YarnIn{Layout: r.Layout, Version: v, Registry: r.Mirrors.NPM, Yarn: r.Toolchain.Yarn, Hash: r.Toolchain.YarnHash}, nil, &out, say)
-		if err == nil && !out.Pinned {
-			say("yarn " + r.Toolchain.Yarn + " was held to the registry's checksum: package.json names none")
-		}
-		return err
-	})
-}
-
-// conclude does what comes after the jobs.
-func (b *Builder) conclude(ctx context.Context, r Recipe, built *Built, say func(string)) error {
-	v := r.Release.Version
-	return b.timed("finish", built, func() error {
-		if err := b.Host.Call(ctx, "build.clean", CleanIn{Layout: r.Layout, Version: v}, nil, nil, say); err != nil {
-			return err
-		}
-		var proof VerifyOut
-		if err := b.Host.Call(ctx, "build.verify", VerifyIn{Layout: r.Layout, Version: v}, nil, &proof, say); err != nil {
-			return err
-		}
-		say(fmt.Sprintf("the tracked files are unmodified after the build, and all %d files that the asset manifests name are there", proof.Assets))
-		var out FinishOut
-		if err := b.Host.Call(ctx, "build.finish", FinishIn{Layout: r.Layout, Version: v, Recipe: built.Recipe, Toolchain: r.Toolchain, Departures: built.Departures}, nil, &out, say); err != nil {
-			return err
-		}
-		built.Manifest = out.Manifest
-		say(fmt.Sprintf("%s is built: %d files, %s", v, out.Manifest.Files, size(out.Manifest.Bytes)))
-		return nil
-	})
-}
-
-// stopLeftovers stops jobs of an earlier build of this release that nobody waits for.
-func (b *Builder) stopLeftovers(ctx context.Context, r Recipe, say func(string)) error {
-	for _, step := range r.Steps() {
-		if err := b.StopJob(ctx, unit(r.Release.Version, step.Name), say); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// StopJob stops a job that nobody waits for, if it is at work.
-func (b *Builder) StopJob(ctx context.Context, name string, say func(string)) error {
-	var job node.Job
-	if err := b.Host.Call(ctx, "job.status", node.UnitIn{Unit: name}, nil, &job, nil); err != nil {
-		return err
-	}
-	if job.State != node.JobRunning {
-		return nil
-	}
-	say("stopping " + name + ", left by an earlier build")
-	return b.Host.Call(ctx, "units", node.UnitsIn{Op: node.StopUnits, Units: []string{name}}, nil, nil, say)
-}
-
-// run runs one step as a job and waits for its end, however long it takes.
-func (b *Builder) run(ctx context.Context, r Recipe, step Step, say func(string)) error {
-	name, dir := unit(r.Release.Version, step.Name), r.Layout.Dir(r.Release.Version)
-	say(step.Name + ": " + step.Why)
-	in := node.JobIn{Unit: name, Argv: step.Argv, Dir: dir, User: r.Layout.User, NoNetwork: step.Offline}
-	for k, v := range step.Env {
-		in.Env = append(in.Env, k+"="+v)
-	}
-	return b.Job(ctx, step.Name, in, say)
-}
-
-// Job runs a command there as a transient unit and waits for its end, however long it
-// takes; its output goes to say, line by line. A command that fails gives a
-// *BuildError of that step.
-func (b *Builder) Job(ctx context.Context, step string, in node.JobIn, say func(string)) error {
-	name := in.Unit
-	var job node.Job
-	if err := b.Host.Call(ctx, "job.start", in, nil, &job, say); err != nil {
-		return err
-	}
-	poll := b.Poll
-	if poll == 0 {
-		poll = 500 * time.Millisecond
-	}
-	log := &tail{step: step, say: say}
-	for lost := 0; ; {
-		err := b.follow(ctx, name, &job, log)
-		switch {
-		case err == nil:
-			lost = 0
-		case lost < 20 && (errors.Is(err, hosts.ErrLost) || errors.Is(err, hosts.ErrUnreachable) || errors.Is(err, hosts.ErrSilent)):
-			// The job goes on without us; a new connection finds it again.
-			lost++
-			say(fmt.Sprintf("%s does not answer (%v); asking again", b.Name, err))
-		default:
-			return err
-		}
-		if err == nil && job.State != node.JobRunning {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("stopped while %s was building (%s goes on there until it is stopped): %w", b.Name, name, context.Cause(ctx))
-		case <-time.After(poll * time.Duration(1+lost)):
-		}
-	}
-	log.flush()
-	if job.Succeeded() {
-		return nil
-	}
-	if job.State != node.JobDone {
-		return fmt.Errorf("nobody saw the end of %s on %s (%s); build again", name, b.Name, job.Text)
-	}
-	return &BuildError{
-		Host: b.Name, Step: step, Command: append([]string{path.Base(in.Argv[0])}, in.Argv[1:]...),
-		Result: job.Result, Code: job.Code, Lines: ErrorLines(log.all.String(), 14), Log: b.Name + ":" + path.Join(node.StateDir, "jobs", name, "log"),
-	}
-}
-
-// follow asks where a job stands and then reads its log to the end, so that the
-// log is whole when the job has ended.
-func (b *Builder) follow(ctx context.Context, name string, job *node.Job, log *tail) error {
-	if err := b.Host.Call(ctx, "job.status", node.UnitIn{Unit: name}, nil, job, nil); err != nil {
-		return err
-	}
-	for {
-		var out node.JobLogOut
-		if err := b.Host.Call(ctx, "job.log", node.JobLogIn{Unit: name, Offset: log.offset}, nil, &out, nil); err != nil {
-			return err
-		}
-		log.offset = out.Next
-		log.write(out.Data)
-		if len(out.Data) == 0 || out.Next >= out.Size {
-			return nil
-		}
-	}
+	return b.Host.Call(ctx, "build.link", LinkIn{Layout: r.Layout, Version: v, Toolchain: r.Toolchain}, nil, nil, say)
 }
 
 // Remove stops and takes away a build that did not end. A finished one stays:

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/node"
@@ -33,8 +35,11 @@ func TestABuildIsWholePureAndMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if built.Cached || built.Manifest.Tree != r.Release.Tag.Tree || built.Manifest.Commit != r.Release.Tag.Commit || len(built.Steps) != 7 {
-		t.Errorf("%+v", built.Steps)
+	if built.Cached || built.Manifest.Tree != r.Release.Tag.Tree || built.Manifest.Commit != r.Release.Tag.Commit || len(built.Kept) > 0 {
+		t.Errorf("%+v", built)
+	}
+	if diff := cmp.Diff(coldSteps, names(built.Steps)); diff != "" {
+		t.Error(diff)
 	}
 	if !w.heard("ruby 3.3.8 in " + w.prefix + " instead of 3.4.7: a test") {
 		t.Error("the override was not said aloud")
@@ -47,12 +52,12 @@ func TestABuildIsWholePureAndMadeOnce(t *testing.T) {
 	for _, e := range manifest.Files {
 		paths = append(paths, e.Path)
 	}
-	for _, p := range []string{".refit/bin/bundle", ".refit/ruby", ".refit/recipe.json", ".refit/source.json", ".bundle/config", "log/.keep", "vendor/bundle/ruby/3.3.0/gems/rack/rack.rb", "public/packs/app-1.js"} {
+	for _, p := range []string{".refit/bin/bundle", ".refit/ruby", ".refit/recipe.json", ".refit/source.json", ".refit/fetched.json", ".bundle/config", "log/.keep", "tmp/cache/bootsnap/load-path-cache", "vendor/bundle/ruby/3.3.0/gems/rack/rack.rb", "public/packs/app-1.js"} {
 		if !slices.Contains(paths, p) {
 			t.Errorf("the manifest lacks %s", p)
 		}
 	}
-	for _, p := range []string{".refit/unfinished", "tmp/local_secret.txt", "tmp/cache", "vendor/bundle/ruby/3.3.0/cache", "vendor/bundle/ruby/3.3.0/bundler/gems/webpush-1/.git"} {
+	for _, p := range []string{".refit/unfinished", "tmp/local_secret.txt", "vendor/bundle/ruby/3.3.0/extensions/x/3.3.0/rack/gem_make.out", ".pnp.cjs", ".yarn/unplugged", "node_modules/ws/all.js", ".refit/fetched-bundle.json", "vendor/bundle/ruby/3.3.0/cache", "vendor/bundle/ruby/3.3.0/bundler/gems/webpush-1/.git"} {
 		if slices.Contains(paths, p) || exists(t, filepath.Join(w.dir(), p)) {
 			t.Errorf("the release holds %s", p)
 		}
@@ -68,6 +73,20 @@ func TestABuildIsWholePureAndMadeOnce(t *testing.T) {
 	if err != nil || !again.Cached || again.Manifest != built.Manifest || len(w.host.started) != jobs {
 		t.Errorf("a second build: cached %v, digest %s, %v", again.Cached, again.Manifest.Digest, err)
 	}
+}
+
+// coldSteps are what a build goes through when nothing was kept.
+var coldSteps = []string{
+	"checkout", "take-bundle", "gems", "check-gems", "bundle", "keep-bundle", "take-assets", "take-packages", "fetch-yarn", "packages", "yarn", "keep-packages",
+	"assets", "keep-assets", "take-streaming", "focus", "keep-streaming", "compile", "boot", "finish",
+}
+
+func names(steps []builds.StepTime) []string {
+	var out []string
+	for _, s := range steps {
+		out = append(out, s.Name)
+	}
+	return out
 }
 
 func TestABuildTakesNothingFromTheEnvironment(t *testing.T) {
@@ -89,22 +108,30 @@ func TestABuildTakesNothingFromTheEnvironment(t *testing.T) {
 	if strings.Contains(env, "evil") {
 		t.Error("the environment of this process reached the build")
 	}
+	fetching := 0
 	for _, j := range w.host.started {
-		if j.NoNetwork != strings.HasSuffix(j.Unit, "-assets.service") {
+		fetches := strings.HasSuffix(j.Unit, "-gems.service") || strings.HasSuffix(j.Unit, "-packages.service")
+		if j.NoNetwork == fetches {
 			t.Errorf("%s: no network is %v", j.Unit, j.NoNetwork)
 		}
+		if fetches {
+			fetching++
+		}
+	}
+	if fetching != 2 {
+		t.Errorf("%d steps fetch", fetching)
 	}
 }
 
 func TestProgressIsToldWithoutEveryGemsName(t *testing.T) {
 	w := newWorld(t)
-	w.program("bundle", `i=0; while [ $i -lt 300 ]; do echo "Installing gem$i 1.0.0"; i=$((i+1)); done; echo "Bundle complete!"
+	w.program("bundle", `i=0; while [ $i -lt 300 ]; do echo "Installing gem$i 1.0.0"; i=$((i+1)); done; echo "Bundle complete!"; [ "$1" = install ] && exit 0
 mkdir -p public/packs/.vite; printf js > public/packs/a.js; echo '{"a":{"file":"a.js"}}' > public/packs/.vite/manifest.json`)
 	if _, err := w.builder.Build(t.Context(), w.recipe(), w.say); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(strings.Join(w.said, "\n"), "Installing gem"); n == 0 || n > 50 || !w.heard("bundle: Bundle complete!") {
-		t.Errorf("%d of 600 lines of chatter were told", n)
+		t.Errorf("%d of 1500 lines of chatter were told", n)
 	}
 }
 
@@ -127,7 +154,10 @@ func TestAStepThatFailsIsNamedWithItsLinesAndLeavesNothingWhole(t *testing.T) {
 }
 
 func TestABuildCutOffAnywhereIsBegunAgainFromNothing(t *testing.T) {
-	verbs := []string{"git.checkout", "build.link", "build.yarn", "job.start", "build.clean", "build.verify", "build.finish"}
+	verbs := []string{
+		"git.checkout", "build.link", "build.take", "build.clear", "build.gems", "build.keep", "build.yarn", "job.start", "build.clean",
+		"build.settle", "build.verify", "build.finish",
+	}
 	for _, at := range verbs {
 		t.Run(at, func(t *testing.T) {
 			w := newWorld(t)
@@ -187,7 +217,7 @@ func TestAssetsThatTheManifestNamesMustBeThere(t *testing.T) {
 		"name no file":         `mkdir -p public/packs/.vite; echo '{}' > public/packs/.vite/manifest.json`,
 	} {
 		w := newWorld(t)
-		w.program("bundle", `[ "$1" = install ] && exit 0; `+script)
+		w.program("bundle", `[ "$1 $2" = "exec rails" ] || exit 0; `+script)
 		if _, err := w.builder.Build(t.Context(), w.recipe(), w.say); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v", says, err)
 		}
@@ -198,7 +228,7 @@ func TestAServiceWorkerIsHeldToNoChecksumOfAManifestWrittenBeforeIt(t *testing.T
 	const manifest = `{"a.js":{"src":"/packs/a.js","integrity":"sha256-Fs7fgK3gHGK90a6THQSSMwwLYr8pTAjAlc4vqyGpKY0="},"sw.js":{"src":"/packs/sw.js","integrity":"sha256-AAAA"},"sw.js.map":{"src":"/packs/sw.js.map","integrity":"sha256-AAAA"}}`
 	for name, worker := range map[string]string{"": "js", "sw.js (missing)": ""} {
 		w := newWorld(t)
-		script := `[ "$1" = install ] && exit 0; mkdir -p public/packs; printf js > public/packs/a.js; printf map > public/packs/sw.js.map; echo '` + manifest + `' > public/packs/manifest.json`
+		script := `[ "$1 $2" = "exec rails" ] || exit 0; mkdir -p public/packs; printf js > public/packs/a.js; printf map > public/packs/sw.js.map; echo '` + manifest + `' > public/packs/manifest.json`
 		if worker != "" {
 			script += `; printf ` + worker + ` > public/packs/sw.js`
 		}
@@ -300,7 +330,11 @@ func TestTooLittleRoomIsToldBeforeAnythingIsTouched(t *testing.T) {
 	if err := w.builder.Check(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "add memory or swap") {
 		t.Errorf("memory: %v", err)
 	}
-	w.host.memory = 8 << 30
+	w.host.memory, w.host.files = 8<<30, 1000
+	if err := w.builder.Check(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "(inodes)") {
+		t.Errorf("files: %v", err)
+	}
+	w.host.files = 1 << 20
 	w.builder.MinFree = 100 << 30
 	w.host.releases = []node.ReleaseFact{{Name: "v4.3.23"}, {Name: r.Release.Version.String()}, {Name: "v4.4.22"}}
 	if _, err := w.builder.Build(t.Context(), r, w.say); err == nil || !strings.Contains(err.Error(), "make room; below /") || !strings.Contains(err.Error(), "/releases lie v4.3.23, v4.4.22, of which") {
@@ -332,14 +366,14 @@ func TestAnAbortedBuildSaysWhatGoesOn(t *testing.T) {
 	w.host.before = func(verb string) error {
 		switch verb {
 		case "job.start":
-			w.host.running["refit-build-4-5-15-bundle.service"] = true
+			w.host.running["refit-build-gems.service"] = true
 		case "job.log":
 			cancel(errors.New("the operator aborted"))
 		}
 		return nil
 	}
 	_, err := w.builder.Build(ctx, w.recipe(), w.say)
-	if err == nil || !strings.Contains(err.Error(), "the operator aborted") || !strings.Contains(err.Error(), "refit-build-4-5-15-bundle.service") {
+	if err == nil || !strings.Contains(err.Error(), "the operator aborted") || !strings.Contains(err.Error(), "refit-build-gems.service") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -34,6 +34,15 @@ type Builder struct {
 	MinMemory int64
 	// Poll is how often a running step is asked for; 0 for 500 ms.
 	Poll time.Duration
+	// Silence is how long a step that fetches may say nothing; 0 for five minutes. Those
+	// that compile may be silent for as long as they like.
+	Silence time.Duration
+	// KeepAge is how long the builder keeps what no build uses, KeepBytes how much it
+	// keeps in all; 0 for 60 days and 10 GiB.
+	KeepAge   time.Duration
+	KeepBytes int64
+	// Patience is how registries are asked for what refit fetches itself.
+	Patience Patience
 }
 
 // Built is a release that lies whole on the builder.
@@ -45,6 +54,10 @@ type Built struct {
 	Cached bool `json:"cached"`
 	// Departures from what the tag asks for, one line each.
 	Departures []string `json:"departures,omitempty"`
+	// Unverified says what was held to no checksum of the release's own, one line each.
+	Unverified []string `json:"unverified,omitempty"`
+	// Kept are the parts that were kept from earlier builds and used again.
+	Kept []Kind `json:"kept,omitempty"`
 	// Seconds per step, in order.
 	Steps []StepTime `json:"steps"`
 }

@@ -104,16 +104,21 @@ func provePure(ctx context.Context, dir string, tag git.Tag, files []git.File) (
 		return "", err
 	}
 	if len(differences) > 0 {
-		var names []string
-		for _, d := range differences[:min(10, len(differences))] {
-			names = append(names, d.Path+" ("+d.What+")")
-		}
-		return "", fmt.Errorf("%d tracked files in %s are not as %s has them: %s", len(differences), dir, tag.Name, strings.Join(names, ", "))
+		return "", differ(dir, tag, differences)
 	}
 	if tree != tag.Tree {
 		return "", fmt.Errorf("the files in %s have tree hash %s, %s has %s", dir, tree, tag.Name, tag.Tree)
 	}
 	return tree, nil
+}
+
+// differ names the first of the tracked files that are not as the tag has them.
+func differ(dir string, tag git.Tag, differences []git.Difference) error {
+	var names []string
+	for _, d := range differences[:min(10, len(differences))] {
+		names = append(names, d.Path+" ("+d.What+")")
+	}
+	return fmt.Errorf("%d tracked files in %s are not as %s has them: %s", len(differences), dir, tag.Name, strings.Join(names, ", "))
 }
 
 // begin makes the release's directory, with the mark in it from the moment it

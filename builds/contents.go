@@ -54,7 +54,7 @@ func (t Tree) text(path string) (string, error) {
 // read is an error: a guess would be worse.
 func ReadContents(t Tree) (Contents, error) {
 	var c Contents
-	for _, read := range []func(Tree, *Contents) error{readVersion, readRuby, readNode, readLock, readQueues, readJobs, readStreaming} {
+	for _, read := range []func(Tree, *Contents) error{readVersion, readRuby, readNode, readLocks, readQueues, readJobs, readStreaming} {
 		if err := read(t, &c); err != nil {
 			return Contents{}, err
 		}
@@ -191,53 +191,6 @@ func readNode(t Tree, c *Contents) error {
 		return fmt.Errorf("cannot read packageManager %q of package.json: refit builds with yarn", p.PackageManager)
 	}
 	c.Pins.Yarn, c.Pins.YarnHash = m[1], m[2]
-	return nil
-}
-
-// readLock reads Gemfile.lock's git sources and Bundler version. Its RUBY
-// VERSION is not read: it disagrees with .ruby-version in whole lines.
-func readLock(t Tree, c *Contents) error {
-	text, err := t.text("Gemfile.lock")
-	if err != nil {
-		return err
-	}
-	section := ""
-	var src *GitSource
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		if line == "" {
-			continue
-		}
-		if line[0] != ' ' {
-			section, src = line, nil
-			if section == "GIT" {
-				c.GitSources = append(c.GitSources, GitSource{})
-				src = &c.GitSources[len(c.GitSources)-1]
-			}
-			continue
-		}
-		word := strings.TrimSpace(line)
-		switch {
-		case section == "BUNDLED WITH":
-			if !pinned.MatchString(word) {
-				return fmt.Errorf("cannot read Gemfile.lock: it is bundled with %q, which is no version", word)
-			}
-			c.Pins.Bundler = word
-		case src == nil:
-		case strings.HasPrefix(word, "remote: "):
-			src.Remote = strings.TrimPrefix(word, "remote: ")
-		case strings.HasPrefix(word, "revision: "):
-			src.Revision = strings.TrimPrefix(word, "revision: ")
-		case strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "     "):
-			name, _, _ := strings.Cut(word, " ")
-			src.Gems = append(src.Gems, name)
-		}
-	}
-	for _, s := range c.GitSources {
-		if s.Remote == "" || s.Revision == "" {
-			return errors.New("cannot read Gemfile.lock: a GIT block without remote or revision")
-		}
-	}
 	return nil
 }
 

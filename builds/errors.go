@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // BuildError is a step of the build that failed.
@@ -20,6 +21,8 @@ type BuildError struct {
 	Lines []string
 	// Log is where on the host the whole log lies.
 	Log string
+	// Silent: it fetched, said nothing for so long, and was stopped for that.
+	Silent time.Duration
 }
 
 func (e *BuildError) Error() string {
@@ -29,6 +32,9 @@ func (e *BuildError) Error() string {
 		how = "it was killed for want of memory"
 	case "signal":
 		how = "it was killed by a signal"
+	}
+	if e.Silent > 0 {
+		how = fmt.Sprintf("it said nothing for %s and was stopped: what it fetches from does not answer", e.Silent)
 	}
 	text := fmt.Sprintf("cannot build on %s: %q failed: %s", e.Host, strings.Join(e.Command, " "), how)
 	if len(e.Lines) > 0 {
@@ -44,7 +50,7 @@ var (
 	// failures begin what matters in the output of Bundler, Ruby, Rails, Vite, node-gyp and git.
 	failures = regexp.MustCompile(`(?i)^\s*(?:` + strings.Join([]string{
 		`(?:rails|rake) aborted!`,
-		`could not (?:find|reach|connect|fetch)`, `bundler could not`, `your bundle is`, `the dependencies in your gemfile`,
+		`could not (?:find|reach|connect|fetch)`, `bundler could not`, `bundler found`, `your bundle is`, `the dependencies in your gemfile`,
 		`your ruby version is`, `the lockfile`, `an error occurred while`, `gem::\S+(?:error|exception)`, `bundler::\S+`,
 		`installing \S+ .* with native extensions.*error`, `checksum`, `error:`, `error \S`, `fatal:`,
 		`\S*(?:error|exception)\b[:( ]`, `error during build`, `✗ `, `x build failed`, `build with vite failed`, `\[vite`,

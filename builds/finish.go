@@ -11,8 +11,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/node"
 )
 
@@ -27,19 +29,45 @@ type CleanOut struct {
 	Removed int `json:"removed"`
 }
 
+// compiled is where bootsnap keeps Ruby's compiled code: the one folder below tmp
+// that a release comes with.
+const compiled = "tmp/cache/bootsnap"
+
 // cleaned are what a build leaves and a release does not need, as patterns
-// below its directory. Tracked files among them stay.
+// below its directory. Tracked files among them stay, and what is compiled.
 var cleaned = []string{
 	"tmp/*", "tmp/.[!.]*", "log/*", // every node has its own
-	"vendor/bundle/ruby/*/cache",                     // the gems as they were packed
-	"vendor/bundle/ruby/*/extensions/*/*/*/*.out",    // what the compiler said, with times
-	"vendor/bundle/ruby/*/extensions/*/*/*/mkmf.log", // the same
-	// Bundler wrote the gemspec out; the clone's own records hold times and are
-	// not read again (Bundler 2.6.7, tried without git on the host).
-	"vendor/bundle/ruby/*/bundler/gems/*/.git",
+	".pnp.*",
 	"node_modules/.cache", "node_modules/.vite*", "node_modules/.yarn-state.yml",
 	".yarn/install-state.gz", ".yarn/cache", ".yarn/unplugged", ".yarn/build-state.yml",
 	"public/packs-test", "public/vite-dev",
+}
+
+// bundleLeftovers are what Bundler leaves and nobody needs, below its folder.
+var bundleLeftovers = []string{
+	"ruby/*/cache", // the gems as they were packed
+	// What the compiler said, with times.
+	"ruby/*/extensions/*/*/*/*.out", "ruby/*/extensions/*/*/*/mkmf.log",
+	"ruby/*/bundler/gems/extensions/*/*/*/*.out", "ruby/*/bundler/gems/extensions/*/*/*/mkmf.log",
+	// Bundler wrote the gemspec out; the clone's own records hold times and are
+	// not read again (Bundler 2.6.7, tried without git on the host).
+	"ruby/*/bundler/gems/*/.git",
+}
+
+// cleanBundle removes bundleLeftovers.
+func cleanBundle(at string) error {
+	for _, pattern := range bundleLeftovers {
+		found, err := filepath.Glob(filepath.Join(at, pattern))
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			if err := os.RemoveAll(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func clean(_ context.Context, in CleanIn) (CleanOut, error) {
@@ -53,7 +81,11 @@ func clean(_ context.Context, in CleanIn) (CleanOut, error) {
 	}
 	// A tracked file keeps itself and every folder above it.
 	tracked := map[string]bool{}
-	for _, f := range src.Files {
+	staying := src.Files
+	if _, err := os.Lstat(filepath.Join(dir, compiled)); err == nil {
+		staying = append(staying, git.File{Path: compiled})
+	}
+	for _, f := range staying {
 		for p := f.Path; p != "."; p = filepath.Dir(p) {
 			tracked[p] = true
 		}
@@ -72,13 +104,19 @@ func clean(_ context.Context, in CleanIn) (CleanOut, error) {
 			}
 		}
 	}
-	if err := os.RemoveAll(in.Layout.work(in.Version)); err != nil {
-		return out, fmt.Errorf("cannot remove the build's own folder: %w", err)
+	// Whether a step left its folder behind depends on whether it was run.
+	for _, d := range []string{".yarn", "tmp", "log"} {
+		if tracked[d] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, d)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+			return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+		}
 	}
 	return out, nil
 }
 
-// removeUntracked removes p with all below it, but for tracked files.
+// removeUntracked removes p with all below it, but for tracked files and what is compiled.
 func removeUntracked(dir, p string, tracked map[string]bool) (int, error) {
 	rel, err := filepath.Rel(dir, p)
 	if err != nil {
@@ -88,7 +126,7 @@ func removeUntracked(dir, p string, tracked map[string]bool) (int, error) {
 		return 1, os.RemoveAll(p)
 	}
 	info, err := os.Lstat(p)
-	if err != nil || !info.IsDir() {
+	if err != nil || !info.IsDir() || rel == compiled {
 		return 0, err
 	}
 	entries, err := os.ReadDir(p)
@@ -152,6 +190,8 @@ type FinishIn struct {
 // FinishOut is the finished build.
 type FinishOut struct {
 	Manifest node.Head `json:"manifest"`
+	// Unverified says what was held to no checksum of the release's, a line each.
+	Unverified []string `json:"unverified,omitempty"`
 }
 
 // finish hands the release to root, writes its manifest and takes the mark away
@@ -171,7 +211,11 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	if err := writeJSON(filepath.Join(dir, recipeFile), recipeRecord{in.Recipe, in.Toolchain, in.Departures}); err != nil {
 		return fail(err)
 	}
-	if err := seal(dir); err != nil {
+	fetches, err := gatherFetches(dir)
+	if err != nil {
+		return fail(err)
+	}
+	if err := seal(dir, src.Tag.Time); err != nil {
 		return fail(err)
 	}
 	files, err := node.Scan(ctx, dir)
@@ -190,19 +234,20 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	m := node.Manifest{
 		Format: node.ManifestFormat, Release: in.Version.String(), Toolchains: toolchains, Commit: src.Tag.Commit, Tree: src.Tag.Tree,
 		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
-		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Files: files,
+		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Modified: src.Tag.Time.UTC().Truncate(time.Second),
+		Unverified: fetches.Unverified(), Files: files,
 	}
 	head, err := m.Write(dir)
 	if err != nil {
 		return fail(err)
 	}
-	if err := syncFS(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(in.Layout.work(in.Version)), syncFS(dir)); err != nil {
 		return fail(err)
 	}
 	if err := errors.Join(os.Remove(filepath.Join(dir, markFile)), syncDir(filepath.Join(dir, ".refit"))); err != nil {
 		return fail(err)
 	}
-	return FinishOut{Manifest: head}, nil
+	return FinishOut{Manifest: head, Unverified: m.Unverified}, nil
 }
 
 // made names the toolchains that lie on this host and that the release was built with.
@@ -221,9 +266,10 @@ func made(t Toolchain) ([]node.ToolchainRef, error) {
 	return out, nil
 }
 
-// seal makes everything the agent's own user's (root) and writable for nobody else, and refuses what
-// has no place in a release: devices, sockets, setuid files.
-func seal(dir string) error {
+// seal makes everything the agent's own user's (root) and writable for nobody else, gives
+// it the times of a release of that date, and refuses what has no place in a release:
+// devices, sockets, setuid files.
+func seal(dir string, modified time.Time) error {
 	me := account{os.Geteuid(), os.Getegid()}
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -247,7 +293,8 @@ func seal(dir string) error {
 		if mode.IsDir() || perm&0o100 != 0 {
 			perm |= 0o111
 		}
-		return errors.Join(os.Lchown(p, me.uid, me.gid), os.Chmod(p, perm))
+		at := node.FileTime(strings.TrimPrefix(strings.TrimPrefix(p, dir), "/"), modified)
+		return errors.Join(os.Lchown(p, me.uid, me.gid), os.Chmod(p, perm), os.Chtimes(p, at, at))
 	})
 }
 

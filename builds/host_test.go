@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +18,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/upstream"
@@ -29,14 +32,18 @@ import (
 // plain processes, and what a test wants to go wrong.
 type host struct {
 	t *testing.T
-	// memory available, bytes.
+	// memory available, bytes; files that can be made.
 	memory int64
 	// releases that lie there.
 	releases []node.ReleaseFact
+	files    uint64
 	// running are units that an earlier build left.
 	running map[string]bool
 	// before is called before each verb; an error is the verb's answer.
 	before func(verb string) error
+
+	// cut: what gets no network has none, which only root can see to.
+	cut bool
 
 	jobs    map[string]node.Job
 	logs    map[string]string
@@ -72,7 +79,7 @@ func (h *host) answer(ctx context.Context, verb string, in any, payload io.Reade
 	case "facts":
 		f := node.Facts{MemoryAvailable: h.memory, Releases: h.releases}
 		for _, p := range in.(node.FactsIn).Paths {
-			f.Disks = append(f.Disks, node.Disk{Path: p, Free: 10 << 30})
+			f.Disks = append(f.Disks, node.Disk{Path: p, Free: 10 << 30, FreeFiles: h.files, Files: 1 << 20})
 		}
 		f.Commands = make([]node.CommandFact, len(in.(node.FactsIn).Commands))
 		return f, nil
@@ -114,10 +121,19 @@ func (h *host) start(ctx context.Context, in node.JobIn) node.Job {
 	h.started = append(h.started, in)
 	cmd := exec.CommandContext(ctx, in.Argv[0], in.Argv[1:]...)
 	cmd.Dir, cmd.Env = in.Dir, in.Env
+	if in.NoNetwork && h.cut {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	}
 	out, err := cmd.CombinedOutput()
-	j := node.Job{Unit: in.Unit, State: node.JobDone, Result: "success", Code: cmd.ProcessState.ExitCode()}
+	j := node.Job{Unit: in.Unit, State: node.JobDone, Result: "success"}
 	if err != nil {
-		j.Result = "exit-code"
+		j.Result, j.Code = "exit-code", 1
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			j.Code = exit.ExitCode()
+		} else {
+			out = append(out, err.Error()...)
+		}
 	}
 	h.jobs[in.Unit], h.logs[in.Unit] = j, string(out)
 	return j
@@ -136,6 +152,43 @@ type world struct {
 	// tarball and integrity are what the npm registry gives out.
 	tarball   []byte
 	integrity string
+	// info answers what the gem registry knows of a gem; of a real world, all of it.
+	info http.HandlerFunc
+	// npm and tagName are a real world's.
+	npm, tagName string
+}
+
+const (
+	// gemLock names one gem, of which the registry alone has a checksum, and bootsnap,
+	// which the stand-in for Bundler does not fetch.
+	gemLock = "GEM\n  remote: https://rubygems.org/\n  specs:\n    bootsnap (1.18.4)\n    rack (3.1.20)\n\nBUNDLED WITH\n  2.7.2\n"
+	// gemSum is the checksum of the gem as the stand-in for Bundler fetches it.
+	gemSum   = "d535a32ae4ccd17fb41897c4ba5077d9e1aaa9ae82e6ad990e2c93b0dd10821d"
+	yarnLock = "__metadata:\n  version: 10\n\n\"ws@npm:^8.0.0\":\n  version: 8.18.3\n  resolution: \"ws@npm:8.18.3\"\n  checksum: 10c0/abc\n  linkType: hard\n\n" +
+		"\"@mastodon/streaming@workspace:streaming\":\n  version: 0.0.0-use.local\n  resolution: \"@mastodon/streaming@workspace:streaming\"\n  linkType: soft\n"
+	// yarnJS installs one package, and fetching leaves what yarn leaves of it.
+	yarnJS = `#!/bin/sh
+if [ "$YARN_NODE_LINKER" = pnp ]; then echo > .pnp.cjs; mkdir -p .yarn/unplugged; exit 0; fi
+[ -e node_modules ] && { echo "YN0001: node_modules was there already"; exit 1; }
+mkdir -p node_modules/ws && env > node_modules/ws/env.txt && [ "$1" = workspaces ] || echo all > node_modules/ws/all.js
+`
+)
+
+// impatient asks registries as the real patience does, but for the time.
+var impatient = builds.Patience{Each: time.Second, Tries: 2, Pause: time.Millisecond}
+
+// bundler is a stand-in for Bundler: it leaves what the real one leaves. assets is
+// what assets:precompile does.
+func (w *world) bundler(assets string) string {
+	return `path=$(sed -n 's/^BUNDLE_PATH: "\(.*\)"/\1/p' "${BUNDLE_APP_CONFIG:-.bundle}/config")/ruby/3.3.0
+case "$1 $2 $3" in
+"install  ") [ "$BUNDLE_NO_INSTALL" = true ] && mkdir -p "$path/cache" && echo packed > "$path/cache/rack-3.1.20.gem" && echo "Fetching rack 3.1.20";;
+"install --local ") [ -e "$BUNDLE_CACHE_PATH/rack-3.1.20.gem" ] && mkdir -p "$path/bundler/gems/webpush-1/.git" "$path/cache" "$path/gems/rack" "$path/extensions/x/3.3.0/rack" && echo gem > "$path/gems/rack/rack.rb" && date +%N > "$path/extensions/x/3.3.0/rack/gem_make.out" && echo "Bundle complete!";;
+"exec bootsnap precompile") mkdir -p tmp/cache/bootsnap/compile-cache-iseq && stat -c '%n %Y' app config Gemfile vendor/bundle/ruby/3.3.0/gems/rack/rack.rb > tmp/cache/bootsnap/compile-cache-iseq/a;;
+"exec rails environment") echo paths > tmp/cache/bootsnap/load-path-cache;;
+"exec rails assets:precompile") ` + assets + `;;
+*) echo "unknown: $*"; exit 9;;
+esac`
 }
 
 func newWorld(t *testing.T) *world {
@@ -146,19 +199,12 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.layout = builds.Layout{Home: t.TempDir(), User: me.Username, Cache: filepath.Join(t.TempDir(), "cache")}
-	w.host = &host{t: t, memory: 8 << 30, running: map[string]bool{}, jobs: map[string]node.Job{}, logs: map[string]string{}}
+	w.host = &host{t: t, memory: 8 << 30, files: 1 << 20, running: map[string]bool{}, jobs: map[string]node.Job{}, logs: map[string]string{}}
 
-	// Stand-ins for the runtimes: they leave what the real ones leave, and node
-	// "runs" yarn.js, which here is a shell script.
-	w.program("bundle", `case "$1" in
-install) mkdir -p vendor/bundle/ruby/3.3.0/bundler/gems/webpush-1/.git vendor/bundle/ruby/3.3.0/cache vendor/bundle/ruby/3.3.0/gems/rack && echo gem > vendor/bundle/ruby/3.3.0/gems/rack/rack.rb && echo packed > vendor/bundle/ruby/3.3.0/cache/rack.gem; echo "Bundle complete!";;
-exec) mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt;;
-esac`)
+	w.program("bundle", w.bundler(`mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt`))
 	w.program("ruby", "echo ruby")
 	w.program("node", `exec /bin/sh "$@"`)
-	w.pack(`#!/bin/sh
-mkdir -p node_modules/ws && env > node_modules/ws/env.txt
-`)
+	w.pack(yarnJS)
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("/@yarnpkg/cli-dist", func(rw http.ResponseWriter, _ *http.Request) {
@@ -170,6 +216,10 @@ mkdir -p node_modules/ws && env > node_modules/ws/env.txt
 		}
 	})
 	mux.HandleFunc("/versions", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/info/{gem}", func(rw http.ResponseWriter, req *http.Request) { w.info(rw, req) })
+	w.info = func(rw http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(rw, "---\n3.1.19 |checksum:00,ruby:>= 2.4.0\n3.1.20 |checksum:%s,ruby:>= 2.4.0\n", gemSum)
+	}
 	w.registry = httptest.NewServer(mux)
 	t.Cleanup(w.registry.Close)
 
@@ -186,9 +236,10 @@ mkdir -p node_modules/ws && env > node_modules/ws/env.txt
 		w.write(f.Path, string(b))
 	}
 	w.write("log/.keep", "")
-	w.write("Gemfile.lock", "BUNDLED WITH\n  2.7.2\n")
+	w.write("Gemfile.lock", gemLock)
+	w.write("yarn.lock", yarnLock)
 	w.tag("v4.5.15")
-	w.builder = &builds.Builder{Host: w.host, Name: "uhura", Upstream: "file://" + w.upstream, Poll: 1}
+	w.builder = &builds.Builder{Host: w.host, Name: "uhura", Upstream: "file://" + w.upstream, Poll: 1, Patience: impatient}
 	return w
 }
 
@@ -261,13 +312,23 @@ func (w *world) heard(part string) bool {
 }
 
 // recipe resolves the tag as an operator's machine does.
-func (w *world) recipe() builds.Recipe {
+func (w *world) recipe() builds.Recipe { return w.recipeOf("v4.5.15") }
+
+// release makes another release upstream, of what stands there now.
+func (w *world) release(name, patch string) {
+	w.t.Helper()
+	w.write("lib/mastodon/version.rb", "def major\n4\nend\ndef minor\n5\nend\ndef patch\n"+patch+"\nend\ndef default_prerelease\n''\nend\n")
+	w.tag(name)
+}
+
+// recipeOf is recipe for any release.
+func (w *world) recipeOf(name string) builds.Recipe {
 	w.t.Helper()
 	src, err := upstream.Open(git.Options{URL: "file://" + w.upstream, Dir: filepath.Join(w.t.TempDir(), "cache")})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	rel, err := src.Tag(w.t.Context(), version(w.t, "v4.5.15"))
+	rel, err := src.Tag(w.t.Context(), version(w.t, name))
 	if err != nil {
 		w.t.Fatal(err)
 	}

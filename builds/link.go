@@ -68,13 +68,13 @@ func lookup(t Toolchain) ([]string, error) {
 	return nil, fmt.Errorf("%s and %s hold a Ruby and a Node each; give one of the two a folder of its own", t.Ruby.Prefix, t.Node.Prefix)
 }
 
-// bundleConfig is .bundle/config: a bundle of exactly the locked gems, inside
-// the release.
-func bundleConfig(t Toolchain) string {
+// bundleConfig is a .bundle/config: a bundle of exactly the locked gems, in a folder
+// of its own.
+func bundleConfig(t Toolchain, path string) string {
 	settings := map[string]string{
 		"BUNDLE_DEPLOYMENT": "true",
 		"BUNDLE_FROZEN":     "true",
-		"BUNDLE_PATH":       "vendor/bundle",
+		"BUNDLE_PATH":       path,
 		"BUNDLE_WITHOUT":    "development:test",
 		"BUNDLE_CACHE_ALL":  "false",
 	}
@@ -122,7 +122,7 @@ func link(_ context.Context, in LinkIn) (struct{}, error) {
 	if err != nil {
 		return fail(err)
 	}
-	files := map[string]string{".bundle/config": bundleConfig(in.Toolchain)}
+	files := map[string]string{".bundle/config": bundleConfig(in.Toolchain, Bundle.place())}
 	modes := map[string]os.FileMode{".bundle/config": 0o644}
 	for name, command := range wrapped {
 		files[".refit/bin/"+name], modes[".refit/bin/"+name] = wrapper(dir, command, order, hasBundler), 0o755

@@ -124,6 +124,7 @@ func TestATreeSaysWhatItNeeds(t *testing.T) {
 		Jobs:               []string{"ActivityPub::DeliveryWorker", "Fasp::AnnounceWorker"},
 		Queues:             []builds.Queue{{Name: "default", Weight: 8}, {Name: "push", Weight: 6}, {Name: "pull", Weight: 1}, {Name: "mailers", Weight: 1}, {Name: "fasp", Weight: 3}},
 		GitSources:         []builds.GitSource{{Remote: "https://github.com/mastodon/webpush.git", Revision: "9631ac63045cfabddacc69fc06e919b4c13eb913", Gems: []string{"webpush"}}},
+		Locks:              builds.Locks{Gems: 1},
 		StreamingWorkspace: "@mastodon/streaming",
 		Units:              []string{"mastodon-web.service"},
 	}

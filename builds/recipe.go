@@ -47,6 +47,12 @@ func (l Layout) Prefix(name string) string {
 // work is the build's folder outside the release: home, temporary files, yarn.js.
 func (l Layout) work(v Version) string { return path.Join(l.Cache, "build", v.String()) }
 
+// gems is where the gems lie that were fetched for a build and held to their checksums.
+func (l Layout) gems(v Version) string { return path.Join(l.work(v), "gems") }
+
+// bundle is where gems are compiled, for every release in the same folder.
+func (l Layout) bundle() string { return path.Join(l.Cache, "bundle") }
+
 // Mirrors are where the build fetches from instead of the public registries.
 // Empty fields leave the public ones.
 type Mirrors struct {
@@ -74,6 +80,9 @@ type Step struct {
 	Env map[string]string `json:"env"`
 	// Offline: the step gets no network.
 	Offline bool `json:"offline"`
+	// Shared: the step works in a folder that is one for all releases, so that only one
+	// release at a time can be at it.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Recipe is everything that decides what a build brings forth.
@@ -87,7 +96,7 @@ type Recipe struct {
 }
 
 // recipeFormat rises when the steps change meaning, so that older builds are made again.
-const recipeFormat = 2
+const recipeFormat = 3
 
 // Digest names the recipe and its steps: equal digests build equal releases.
 // Mirrors other than the checksum rule do not count: what they serve is held
@@ -114,29 +123,78 @@ func (r Recipe) Digest() (string, error) {
 // transport names the variables that say whence things come, not what they are.
 var transport = map[string]bool{"BUNDLE_MIRROR__ALL": true, "YARN_NPM_REGISTRY_SERVER": true, "YARN_UNSAFE_HTTP_WHITELIST": true}
 
-// Steps is the build's commands, in order. Fetching steps come first; what
-// compiles gets no network.
+// The names of a build's steps.
+const (
+	stepGems     = "gems"
+	stepBundle   = "bundle"
+	stepPackages = "packages"
+	stepYarn     = "yarn"
+	stepAssets   = "assets"
+	stepFocus    = "focus"
+	stepCompile  = "compile"
+	stepBoot     = "boot"
+)
+
+// Steps is the build's commands, in order. What fetches installs and compiles nothing
+// (of a gem from git, Bundler reads the gemspec to know what it needs); what installs,
+// compiles or runs what was fetched has no network. A build leaves out the steps of a
+// part that was kept from an earlier one.
 func (r Recipe) Steps() []Step {
-	dir := r.Layout.Dir(r.Release.Version)
-	bin := path.Join(dir, ".refit/bin")
-	bundle, yarn := path.Join(bin, "bundle"), path.Join(r.Layout.work(r.Release.Version), "bin/yarn")
+	work := r.Layout.work(r.Release.Version)
+	bundle, yarn := path.Join(r.Layout.Dir(r.Release.Version), ".refit/bin/bundle"), path.Join(work, "bin/yarn")
+	// Bundler's settings for the folder that gems are compiled in.
+	settings := path.Join(work, "bundle")
+	// Stands in for every secret that the code asks for at its start.
+	dummies := map[string]string{"SECRET_KEY_BASE_DUMMY": "1"}
 	steps := []Step{
-		{Name: "bundle", Why: "gems of the locked versions", Argv: []string{bundle, "install"}, Env: r.env(nil)},
-		{Name: "yarn", Why: "node packages of the locked versions", Argv: []string{yarn, "install", "--immutable"}, Env: r.env(nil)},
 		{
-			Name: "assets", Why: "styles and scripts for browsers",
-			Argv: []string{bundle, "exec", "rails", "assets:precompile"},
-			// Stands in for every secret that the code asks for at its start.
-			Env: r.env(map[string]string{"SECRET_KEY_BASE_DUMMY": "1"}), Offline: true,
+			Name: stepGems, Why: "gems of the locked versions are fetched", Argv: []string{bundle, "install"}, Shared: true,
+			Env: r.env(map[string]string{"BUNDLE_APP_CONFIG": settings, "BUNDLE_NO_INSTALL": "true", "BUNDLE_TIMEOUT": "30", "BUNDLE_RETRY": "3"}),
+		},
+		{
+			Name: stepBundle, Why: "gems are compiled and installed", Argv: []string{bundle, "install", "--local"}, Shared: true, Offline: true,
+			Env: r.env(map[string]string{"BUNDLE_APP_CONFIG": settings, "BUNDLE_CACHE_PATH": r.Layout.gems(r.Release.Version)}),
+		},
+		{
+			// Linked in yarn's other way nothing is unpacked, so this is the fetching alone.
+			Name: stepPackages, Why: "node packages of the locked versions are fetched",
+			Argv: []string{yarn, "install", "--immutable", "--mode=skip-build"}, Env: r.env(map[string]string{"YARN_NODE_LINKER": "pnp"}),
+		},
+		{
+			Name: stepYarn, Why: "node packages are installed", Offline: true,
+			Argv: []string{yarn, "install", "--immutable"}, Env: r.env(map[string]string{"YARN_ENABLE_NETWORK": "0"}),
+		},
+		{
+			Name: stepAssets, Why: "styles and scripts for browsers", Offline: true,
+			Argv: []string{bundle, "exec", "rails", "assets:precompile"}, Env: r.env(dummies),
 		},
 	}
 	if ws := r.Release.Contents.StreamingWorkspace; ws != "" {
 		steps = append(steps, Step{
-			Name: "focus", Why: "only the node packages that streaming runs on",
-			Argv: []string{yarn, "workspaces", "focus", "--production", ws}, Env: r.env(nil),
+			Name: stepFocus, Why: "only the node packages that streaming runs on", Offline: true,
+			Argv: []string{yarn, "workspaces", "focus", "--production", ws}, Env: r.env(map[string]string{"YARN_ENABLE_NETWORK": "0"}),
+		})
+	}
+	if r.Release.Contents.Locks.Bootsnap != "" {
+		steps = append(steps, Step{
+			Name: stepCompile, Why: "Ruby's code is compiled, as upstream's own images have it", Offline: true,
+			Argv: []string{bundle, "exec", "bootsnap", "precompile", "--gemfile", "app/", "lib/", "config/"}, Env: r.env(nil),
+		}, Step{
+			Name: stepBoot, Why: "where Ruby finds what is written down", Offline: true,
+			Argv: []string{bundle, "exec", "rails", "environment"}, Env: r.env(dummies),
 		})
 	}
 	return steps
+}
+
+// step is one of Steps, by name.
+func (r Recipe) step(name string) (Step, bool) {
+	for _, s := range r.Steps() {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Step{}, false
 }
 
 // env is a step's whole environment.
@@ -151,6 +209,8 @@ func (r Recipe) env(more map[string]string) map[string]string {
 		"NODE_ENV":            "production",
 		"BUNDLE_USER_HOME":    path.Join(work, "home/.bundle"),
 		"GIT_TERMINAL_PROMPT": "0",
+		// What asks for the date gets the same in every build.
+		"SOURCE_DATE_EPOCH": strconv.FormatInt(node.FixedTime().Unix(), 10),
 		// Mastodon's .yarnrc may name a yarn of its own, which the tree does not hold.
 		"YARN_IGNORE_PATH":      "1",
 		"YARN_ENABLE_TELEMETRY": "0",

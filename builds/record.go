@@ -107,6 +107,8 @@ type LookOut struct {
 	Live bool `json:"live,omitempty"`
 	// Manifest of a Whole build.
 	Manifest *node.Head `json:"manifest,omitempty"`
+	// Unverified says what of a Whole build was held to no checksum of the release's own.
+	Unverified []string `json:"unverified,omitempty"`
 	// Differences of a Damaged one, the first ten.
 	Differences []string `json:"differences,omitempty"`
 }
@@ -137,7 +139,7 @@ func look(ctx context.Context, in LookIn) (LookOut, error) {
 		out.State = Foreign
 		return out, nil
 	}
-	out.State, out.Recipe, out.Manifest = Whole, rec.Digest, &head
+	out.State, out.Recipe, out.Manifest, out.Unverified = Whole, rec.Digest, &head, manifest.Unverified
 	if !in.Verify {
 		return out, nil
 	}

@@ -37,6 +37,8 @@ type Contents struct {
 	Queues []Queue `json:"queues"`
 	// GitSources of Gemfile.lock.
 	GitSources []GitSource `json:"git_sources,omitempty"`
+	// Locks says how far the lock files hold what registries serve.
+	Locks Locks `json:"locks,omitzero"`
 	// StreamingWorkspace is package.json's name under streaming/
 	// ("@mastodon/streaming"); empty if the tree has no such workspace.
 	StreamingWorkspace string `json:"streaming_workspace,omitempty"`

@@ -32,6 +32,27 @@ func Verbs() []node.Verb {
 		{Name: "build.yarn", Changes: true, Run: node.Typed(func(ctx context.Context, in YarnIn, _ io.Reader, say func(string)) (YarnOut, error) {
 			return yarn(ctx, in, say)
 		})},
+		{Name: "build.take", Changes: true, Run: node.Typed(func(ctx context.Context, in PartIn, _ io.Reader, _ func(string)) (TakeOut, error) {
+			return take(ctx, in)
+		})},
+		{Name: "build.clear", Changes: true, Run: node.Typed(func(ctx context.Context, in PartIn, _ io.Reader, _ func(string)) (struct{}, error) {
+			return clearPart(ctx, in)
+		})},
+		{Name: "build.keep", Changes: true, Run: node.Typed(func(ctx context.Context, in PartIn, _ io.Reader, _ func(string)) (TakeOut, error) {
+			return keep(ctx, in)
+		})},
+		{Name: "build.gems", Changes: true, Run: node.Typed(func(ctx context.Context, in GemsIn, _ io.Reader, _ func(string)) (GemsOut, error) {
+			return gems(ctx, in)
+		})},
+		{Name: "build.settle", Changes: true, Run: node.Typed(func(ctx context.Context, in SettleIn, _ io.Reader, _ func(string)) (struct{}, error) {
+			return settle(ctx, in)
+		})},
+		{Name: "build.log", Changes: true, Run: node.Typed(func(ctx context.Context, in LogIn, _ io.Reader, _ func(string)) (LogOut, error) {
+			return keepLog(ctx, in)
+		})},
+		{Name: "build.evict", Changes: true, Run: node.Typed(func(ctx context.Context, in EvictIn, _ io.Reader, _ func(string)) (EvictOut, error) {
+			return evict(ctx, in)
+		})},
 		{Name: "build.clean", Changes: true, Run: node.Typed(func(ctx context.Context, in CleanIn, _ io.Reader, _ func(string)) (CleanOut, error) {
 			return clean(ctx, in)
 		})},
@@ -55,9 +76,10 @@ type ReachIn struct {
 	KeyFile    string        `json:"key_file,omitempty"`
 	Tag        string        `json:"tag"`
 	// Gems and NPM are the registries' base URLs; empty for the public ones.
-	Gems string `json:"gems,omitempty"`
-	NPM  string `json:"npm,omitempty"`
-	Yarn string `json:"yarn"`
+	Gems     string   `json:"gems,omitempty"`
+	NPM      string   `json:"npm,omitempty"`
+	Yarn     string   `json:"yarn"`
+	Patience Patience `json:"patience,omitzero"`
 }
 
 // ReachOut is what the sources said.
@@ -71,7 +93,7 @@ func reach(ctx context.Context, in ReachIn) (ReachOut, error) {
 	if err != nil {
 		return ReachOut{}, err
 	}
-	if _, err := yarnDist(ctx, registryOr(in.NPM), in.Yarn); err != nil {
+	if _, err := yarnDist(ctx, in.Patience, registryOr(in.NPM), in.Yarn); err != nil {
 		return ReachOut{}, err
 	}
 	gems := in.Gems

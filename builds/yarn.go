@@ -13,11 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // YarnIn fetches the yarn that a release names.
@@ -29,6 +28,9 @@ type YarnIn struct {
 	// Yarn is its version, Hash what packageManager says of yarn.js ("sha512.<hex>"), or empty.
 	Yarn string `json:"yarn"`
 	Hash string `json:"hash,omitempty"`
+	// Checksums is yarn's checksumBehavior, see Mirrors.
+	Checksums string   `json:"checksums,omitempty"`
+	Patience  Patience `json:"patience,omitzero"`
 }
 
 // YarnOut is what was fetched.
@@ -44,13 +46,11 @@ const (
 	publicNPM = "https://registry.npmjs.org"
 	// yarnPackage holds yarn.js for every version of yarn since 2.
 	yarnPackage = "@yarnpkg/cli-dist"
-	// maxYarn bounds what is taken in, bytes; yarn's package is 3 MB.
-	maxYarn = 64 << 20
 )
 
 // yarnDist finds the checksum that the registry gives for a version of yarn.
-func yarnDist(ctx context.Context, registry, version string) (integrity string, err error) {
-	body, err := get(ctx, registry+"/"+yarnPackage, "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8")
+func yarnDist(ctx context.Context, p Patience, registry, version string) (integrity string, err error) {
+	body, err := p.get(ctx, registry+"/"+yarnPackage, "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8")
 	if err != nil {
 		return "", err
 	}
@@ -89,13 +89,13 @@ func yarn(ctx context.Context, in YarnIn, say func(string)) (YarnOut, error) {
 		return YarnOut{}, err
 	}
 	registry := registryOr(in.Registry)
-	integrity, err := yarnDist(ctx, registry, in.Yarn)
+	integrity, err := yarnDist(ctx, in.Patience, registry, in.Yarn)
 	if err != nil {
 		return YarnOut{}, err
 	}
 	url := fmt.Sprintf("%s/%s/-/cli-dist-%s.tgz", registry, yarnPackage, in.Yarn)
 	say("fetching yarn " + in.Yarn)
-	tgz, err := get(ctx, url, "")
+	tgz, err := in.Patience.get(ctx, url, "")
 	if err != nil {
 		return YarnOut{}, err
 	}
@@ -120,7 +120,35 @@ func yarn(ctx context.Context, in YarnIn, say func(string)) (YarnOut, error) {
 		return YarnOut{}, fmt.Errorf("cannot write yarn %s: %w", in.Yarn, err)
 	}
 	sum = sha512.Sum512(js)
-	return YarnOut{SHA512: hex.EncodeToString(sum[:]), Pinned: in.Hash != ""}, nil
+	out := YarnOut{SHA512: hex.EncodeToString(sum[:]), Pinned: in.Hash != ""}
+	return out, recordPackages(dir, in, out)
+}
+
+// recordPackages writes down what yarn is, and what it will hold its packages to: to
+// yarn.lock's checksums, by itself, unless it is told not to.
+func recordPackages(dir string, in YarnIn, y YarnOut) error {
+	text, err := os.ReadFile(filepath.Join(dir, "yarn.lock"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot tell what the node packages are held to: %w", err)
+	}
+	all, err := ReadYarnLock(string(text))
+	if err != nil {
+		return err
+	}
+	item := Fetched{Kind: "yarn", Name: "yarn", Version: in.Yarn, SHA512: y.SHA512, Held: HeldToLock}
+	if !y.Pinned {
+		item.Held = HeldToRegistry
+	}
+	var f Fetches
+	f.count(item)
+	for _, p := range all {
+		if p.Checksum != "" && in.Checksums == "" {
+			f.Counts["npm"]++
+			continue
+		}
+		f.count(Fetched{Kind: "npm", Name: p.Name, Version: p.Version, Checksum: p.Checksum, Held: HeldToNothing})
+	}
+	return writeJSON(partFetches(dir, Packages), f)
 }
 
 // checkHash holds yarn.js to the hash in packageManager, which is corepack's:
@@ -166,37 +194,7 @@ func yarnJS(tgz []byte) ([]byte, error) {
 			return nil, err
 		}
 		if h.Typeflag == tar.TypeReg && h.Name == "package/bin/yarn.js" {
-			return io.ReadAll(io.LimitReader(tr, maxYarn))
+			return io.ReadAll(io.LimitReader(tr, maxFetch))
 		}
 	}
-}
-
-// get fetches a small thing whole. A server that is slow to answer or falls
-// silent is given up after two minutes.
-func get(ctx context.Context, url, accept string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask for %s: %w", url, err)
-	}
-	if accept != "" {
-		req.Header.Set("Accept", accept)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", url, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("cannot fetch %s: the server answered %s", url, resp.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxYarn+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot fetch %s: %w", url, err)
-	}
-	if len(body) > maxYarn {
-		return nil, fmt.Errorf("cannot fetch %s: it is larger than %d bytes", url, maxYarn)
-	}
-	return body, nil
 }

@@ -322,7 +322,7 @@ func finish(ctx context.Context, in MakeIn) (FinishOut, error) {
 	files = slices.DeleteFunc(files, func(e node.Entry) bool { return e.Path == builds.MarkFile })
 	manifest := node.Manifest{
 		Format: node.ManifestFormat, Kind: node.KindToolchain, Release: a.Name, OS: a.OS, Arch: a.Arch, Recipe: a.Recipe,
-		Built: time.Now().UTC().Truncate(time.Second), Files: files,
+		Built: time.Now().UTC().Truncate(time.Second), Modified: node.FixedTime(), Files: files,
 	}
 	switch a.Tool {
 	case "ruby":

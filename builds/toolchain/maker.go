@@ -231,12 +231,7 @@ func (m Maker) steps(t builds.Toolchain, a builds.Artifact, rubyBuild string) []
 }
 
 func (m Maker) run(ctx context.Context, a builds.Artifact, s builds.Step, say func(string)) error {
-	say(a.Name + ": " + s.Why)
-	in := node.JobIn{Unit: unit(a, s.Name), Argv: s.Argv, Dir: work(m.Layout, a), User: m.Layout.User, NoNetwork: s.Offline}
-	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
-		in.Env = append(in.Env, k+"="+s.Env[k])
-	}
-	return m.Builder.Job(ctx, a.Name+" "+s.Name, in, say)
+	return m.Builder.Job(ctx, builds.Work{Layout: m.Layout, Of: a.Name, Step: s, Unit: unit(a, s.Name), Dir: work(m.Layout, a)}, say)
 }
 
 // Remove stops and takes away toolchains that were not finished. Finished ones stay:

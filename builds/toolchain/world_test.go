@@ -250,7 +250,7 @@ func (w *world) do(ctx context.Context, verb string, in any, payload io.Reader, 
 		log := w.logs[q.Unit]
 		return node.JobLogOut{Data: []byte(log[q.Offset:]), Next: int64(len(log)), Size: int64(len(log))}, nil
 	}
-	for _, v := range w.shop.verbs() {
+	for _, v := range append(w.shop.verbs(), builds.Verbs()...) {
 		if v.Name == verb {
 			b, err := json.Marshal(in)
 			if err != nil {

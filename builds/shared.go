@@ -1,5 +1,7 @@
 package builds
 
+import "vmst.io/refit/hosts/node"
+
 // What builds/toolchain needs of how releases are begun and sealed: one code decides
 // for both who owns what is built and when it counts as whole.
 
@@ -16,9 +18,9 @@ func LookUser(name string) (Account, error) {
 	return Account{a.uid, a.gid}, err
 }
 
-// Seal makes everything below dir root's and writable for nobody else. Devices,
-// sockets and setuid files are an error.
-func Seal(dir string) error { return seal(dir) }
+// Seal makes everything below dir root's and writable for nobody else, and gives it
+// node.FixedTime. Devices, sockets and setuid files are an error.
+func Seal(dir string) error { return seal(dir, node.FixedTime()) }
 
 // System is this host in a manifest's words: "debian 13".
 func System() (string, error) { return osRelease() }
