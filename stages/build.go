@@ -23,12 +23,15 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 	if err != nil {
 		return err
 	}
-	s.f.Digest = built.Manifest.Digest
+	s.f.Digest, s.f.Unverified = built.Manifest.Digest, built.Unverified
 	if built.Cached {
 		say("built before: same tree, same toolchain, same recipe")
 	}
 	for _, line := range built.Departures {
 		say("departs from what the tag asks for: %s", line)
+	}
+	for _, line := range built.Unverified {
+		say("not verified: %s", line)
 	}
 	say("manifest %.12s, %d files", built.Manifest.Digest, built.Manifest.Files)
 	return nil

@@ -32,6 +32,8 @@ type Facts struct {
 	Baseline Baseline `json:"baseline"`
 	// Digest is the digest of the manifest of To (build).
 	Digest string `json:"digest,omitempty"`
+	// Unverified says what of To was held to no checksum of its own (build).
+	Unverified []string `json:"unverified,omitempty"`
 	// Applied are the migrations of Pre that the database has at the end of the
 	// pre-migrate stage, also of one that failed (pre-migrate).
 	Applied []builds.Migration `json:"applied,omitempty"`

@@ -26,6 +26,8 @@ type Record struct {
 	Digest  string `json:"digest,omitempty"`
 	// Overrides are the departures from the release's pins.
 	Overrides []string `json:"overrides,omitempty"`
+	// Unverified says what of it was held to no checksum of the release's own.
+	Unverified []string `json:"unverified,omitempty"`
 	// Before is the release before this one; Run the run that changed it.
 	Before string    `json:"before"`
 	Run    string    `json:"run"`
@@ -58,7 +60,7 @@ func (s record) write(ctx context.Context, now, before builds.Release, digest st
 		Before: before.Version.String(), Run: keeper.Agent.Run, At: time.Now().UTC().Truncate(time.Second),
 	}
 	if digest != "" {
-		r.Overrides = s.f.Recipe.Toolchain.Overrides()
+		r.Overrides, r.Unverified = s.f.Recipe.Toolchain.Overrides(), s.f.Unverified
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

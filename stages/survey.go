@@ -227,6 +227,9 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Layout: layout,
 	}
 	f.Said = append(f.Said, decision.Said...)
+	for _, line := range f.Recipe.Unverified() {
+		f.Said = append(f.Said, "cannot be verified: "+line)
+	}
 	d.order(v, f)
 	if !r.First {
 		if v.Known, err = r.Source.Tags(ctx); err != nil {

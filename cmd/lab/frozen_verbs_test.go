@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/toolchain"
@@ -97,6 +98,13 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 		"git.checkout": {prepare: "mkdir -p $HOME", in: builds.CheckoutIn{Layout: layout, Version: version, URL: repository}, watch: opsFiles},
 		"build.link":   {prepare: halfBuilt, in: builds.LinkIn{Layout: layout, Version: version, Toolchain: tools}, watch: opsFiles},
 		"build.yarn":   {prepare: halfBuilt, in: builds.YarnIn{Layout: layout, Version: version, Registry: npm, Yarn: "4.10.3"}, watch: opsFiles},
+		"build.take":   {prepare: halfBuilt, in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Assets}, watch: opsFiles},
+		"build.keep":   {prepare: halfBuilt, in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Assets}, watch: opsFiles},
+		"build.clear":  {prepare: halfBuilt + "; mv $r/app $r/node_modules", in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Packages}, watch: opsFiles},
+		"build.gems":   {prepare: halfBuilt + "; touch $r/Gemfile.lock", in: builds.GemsIn{Layout: layout, Version: version}, watch: opsFiles},
+		"build.settle": {prepare: halfBuilt, in: builds.SettleIn{Layout: layout, Version: version}, watch: opsFiles},
+		"build.log":    {prepare: "mkdir -p /root/ops/cache; echo all > /root/ops/file", in: builds.LogIn{Layout: layout, Version: version, Step: "gems", From: "/root/ops/file"}, watch: opsFiles},
+		"build.evict":  {prepare: "mkdir -p /root/ops/cache/kept/bundle/k/tree; echo '{}' > /root/ops/cache/kept/bundle/k/entry.json; touch -d 2000-01-01 /root/ops/cache/kept/bundle/k/entry.json", in: builds.EvictIn{Layout: layout, Age: time.Hour}, watch: opsFiles},
 		"build.clean":  {prepare: halfBuilt, in: builds.CleanIn{Layout: layout, Version: version}, watch: opsFiles},
 		"build.finish": {prepare: halfBuilt, in: builds.FinishIn{Layout: layout, Version: version, Toolchain: tools}, watch: opsFiles},
 		"build.remove": {prepare: halfBuilt, in: builds.RemoveIn{Layout: layout, Version: version}, watch: opsFiles},

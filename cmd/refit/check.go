@@ -129,6 +129,7 @@ func (c config) check(w *wrongs) {
 	if c.Limits.NameErrors < 0 {
 		w.say("limits.name_errors", "%d is negative", c.Limits.NameErrors)
 	}
+	c.checkBuild(w)
 	if c.Keep < 1 {
 		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
 	}
@@ -136,6 +137,21 @@ func (c config) check(w *wrongs) {
 	c.checkPolicy(w)
 	c.checkNotify(w)
 	c.checkHosts(w)
+}
+
+// checkBuild checks what a build needs of the builder.
+func (c config) checkBuild(w *wrongs) {
+	for field, n := range map[string]bytesSize{"build.memory": c.Build.Memory, "build.disk": c.Build.Disk, "build.keep_size": c.Build.KeepSize} {
+		if n < leastDisk {
+			w.say(field, "%d bytes: no build can do with so little; write a unit, such as 3GiB", n)
+		}
+	}
+	if c.Build.Silence < time.Minute {
+		w.say("build.silence", "%s is less than a minute: a registry may take that long by right", c.Build.Silence)
+	}
+	if c.Build.KeepFor < time.Hour {
+		w.say("build.keep_for", "%s is less than an hour: nothing would be kept from one build to the next", c.Build.KeepFor)
+	}
 }
 
 func (c config) checkHosts(w *wrongs) {

@@ -33,6 +33,7 @@ type config struct {
 	Proxies   proxiesConfig   `yaml:"proxies"`
 	Toolchain toolchainConfig `yaml:"toolchain"`
 	Mirrors   mirrorsConfig   `yaml:"mirrors"`
+	Build     buildConfig     `yaml:"build"`
 	Waits     waitsConfig     `yaml:"waits"`
 	Holds     holdsConfig     `yaml:"holds"`
 	Limits    limitsConfig    `yaml:"limits"`
@@ -136,6 +137,17 @@ type mirrorsConfig struct {
 	YarnChecksumsWhy string `yaml:"yarn_checksums_why"`
 }
 
+// buildConfig is what a build needs of the builder, and what the builder keeps.
+type buildConfig struct {
+	Memory bytesSize `yaml:"memory"`
+	Disk   bytesSize `yaml:"disk"`
+	// Silence is how long a step that fetches may say nothing.
+	Silence time.Duration `yaml:"silence"`
+	// KeepFor is how long the builder keeps what no build uses, KeepSize how much in all.
+	KeepFor  time.Duration `yaml:"keep_for"`
+	KeepSize bytesSize     `yaml:"keep_size"`
+}
+
 type waitsConfig struct {
 	Drain         time.Duration `yaml:"drain"`
 	Idle          time.Duration `yaml:"idle"`
@@ -185,6 +197,7 @@ func defaults() config {
 			Web: "/etc/nginx/refit/web.conf", Streaming: "/etc/nginx/refit/streaming.conf",
 			AccessLog: "/var/log/nginx/access.log",
 		},
+		Build: buildConfig{Memory: 3 << 30, Disk: 4 << 30, Silence: 5 * time.Minute, KeepFor: 60 * 24 * time.Hour, KeepSize: 10 << 30},
 		Waits: waitsConfig{
 			Drain: time.Minute, Idle: 5 * time.Minute, Stop: 2 * time.Minute, Boot: 3 * time.Minute,
 			MigrateReport: 15 * time.Second, MigrateStall: 15 * time.Minute, Unreachable: 10 * time.Minute,

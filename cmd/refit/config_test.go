@@ -15,7 +15,7 @@ func TestTheExampleIsAValidConfigurationThatShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := defaults()
-	if c.Waits != d.Waits || c.Holds != d.Holds || c.Limits != d.Limits || c.Keep != d.Keep || c.Proxies != d.Proxies {
+	if c.Waits != d.Waits || c.Holds != d.Holds || c.Limits != d.Limits || c.Keep != d.Keep || c.Build != d.Build || c.Proxies != d.Proxies {
 		t.Errorf("the example shows other defaults than the code has:\n%+v\n%+v", c, d)
 	}
 	if len(c.Hosts) != 7 {
@@ -102,6 +102,11 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"an npm mirror by ftp":            {"# mirrors:", "mirrors: {npm: \"ftp://mirror.internal\"}\n#", "mirrors.npm: \"ftp://mirror.internal\" is no http"},
 	"a git mirror that is none":       {"# mirrors:", "mirrors: {git: {\"https://github.com/\": mirror}}\n#", "mirrors.git: \"mirror\" is neither"},
 	"a git mirror of everything":      {"# mirrors:", "mirrors: {git: {\"\": \"https://mirror.internal/\"}}\n#", "mirrors.git: \"\" stands for every address"},
+	"a build without memory":          {"memory: 3GiB", "memory: 3", "build.memory: 3 bytes: no build"},
+	"a build without room":            {"disk: 4GiB", "disk: 4", "build.disk: 4 bytes: no build"},
+	"nothing kept on the builder":     {"keep_size: 10GiB", "keep_size: 10", "build.keep_size: 10 bytes: no build"},
+	"kept for no time":                {"keep_for: 1440h", "keep_for: 1m", "build.keep_for: 1m0s is less than an hour"},
+	"no patience with a registry":     {"silence: 5m", "silence: 5s", "build.silence: 5s is less than a minute"},
 	"yarn unchecked for no reason":    {"# mirrors:", "mirrors: {yarn_checksums: ignore}\n#", "mirrors.yarn_checksums_why: must tell"},
 	"no wait for idle":                {"idle: 5m", "idle: 1ms", "waits.idle: 1ms is less than a second"},
 	"no wait for stop":                {"stop: 120s", "stop: 1ms", "waits.stop: 1ms is less than a second"},
