@@ -87,11 +87,11 @@ func ReadFetches(dir string) (Fetches, error) {
 	return f, nil
 }
 
-// kinds are the words for one and many of a kind, and where its checksums should stand.
-var kinds = []struct{ kind, one, many, lock string }{
-	{"gem", "gem", "gems", "Gemfile.lock"},
-	{"npm", "node package", "node packages", "yarn.lock"},
-	{"yarn", "yarn", "yarn", "package.json"},
+// kinds are the words for one and many of a kind, and for what held none of its own.
+var kinds = []struct{ kind, one, many, registry, nothing string }{
+	{"gem", "gem", "gems", "Gemfile.lock has no checksum, the registry's own index has", "neither Gemfile.lock nor the registry has a checksum"},
+	{"npm", "node package", "node packages", "", "yarn.lock has no checksum, or yarn is told not to check, and it asks for no other"},
+	{"yarn", "yarn", "yarn", "package.json has no hash, the registry has its own", ""},
 }
 
 // Unverified says, a line each, what of it was held to no checksum of the release.
@@ -112,7 +112,7 @@ func (f Fetches) Unverified() []string {
 		for _, g := range []struct {
 			names []string
 			held  string
-		}{{registry, "held to the registry's own word: %s has no checksum%s"}, {nothing, "held to nothing: neither %s nor the registry has a checksum%s"}} {
+		}{{registry, k.registry}, {nothing, k.nothing}} {
 			if len(g.names) == 0 {
 				continue
 			}
@@ -127,7 +127,7 @@ func (f Fetches) Unverified() []string {
 			if all == 1 {
 				words = k.one
 			}
-			out = append(out, fmt.Sprintf("%d of %d %s "+g.held, len(g.names), all, words, k.lock, which))
+			out = append(out, fmt.Sprintf("%d of %d %s: %s%s", len(g.names), all, words, g.held, which))
 		}
 	}
 	return out

@@ -336,7 +336,7 @@ func remove(ctx context.Context, in RemoveIn) (RemoveOut, error) {
 		return RemoveOut{}, err
 	}
 	dir := in.Layout.Dir(in.Version)
-	if err := errors.Join(removeRelease(dir, in.Version), os.RemoveAll(in.Layout.work(in.Version))); err != nil {
+	if err := errors.Join(removeRelease(dir, in.Version), os.RemoveAll(in.Layout.work(in.Version)), os.RemoveAll(in.Layout.bundle())); err != nil {
 		return RemoveOut{}, fmt.Errorf("cannot remove the unfinished build %s: %w", dir, err)
 	}
 	return RemoveOut{Removed: true}, nil

@@ -127,8 +127,8 @@ func TestWhatWasHeldToNoChecksumIsOnRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"1 of 2 gems held to nothing: neither Gemfile.lock nor the registry has a checksum: json 2.9.1",
-		"1 of 1 yarn held to the registry's own word: package.json has no checksum: yarn 4.10.3",
+		"1 of 2 gems: neither Gemfile.lock nor the registry has a checksum: json 2.9.1",
+		"1 of 1 yarn: package.json has no hash, the registry has its own: yarn 4.10.3",
 	}
 	if strings.Join(built.Unverified, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%q", built.Unverified)

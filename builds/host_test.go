@@ -333,7 +333,7 @@ func (w *world) recipeOf(name string) builds.Recipe {
 		w.t.Fatal(err)
 	}
 	return builds.Recipe{
-		Release: rel, Layout: w.layout, Mirrors: builds.Mirrors{Gems: w.registry.URL, NPM: w.registry.URL},
+		Release: rel, Layout: w.layout, Mirrors: builds.Mirrors{Gems: w.registry.URL, NPM: w.registry.URL}, Precompile: true,
 		Toolchain: builds.Toolchain{
 			Ruby:    builds.Runtime{Version: "3.3.8", Pinned: "3.4.7", Prefix: w.prefix, Why: "a test"},
 			Node:    builds.Runtime{Version: "24.10.0", Pinned: "24.10", Prefix: w.prefix},

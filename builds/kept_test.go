@@ -72,6 +72,21 @@ func TestWhatIsMadeFromTheSameIsMadeOnce(t *testing.T) {
 	}
 }
 
+func TestCodeIsCompiledOnlyWhereThatIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	r := w.recipe()
+	r.Precompile = false
+	w.build(r)
+	if slices.Contains(w.jobs(), "compile") || slices.Contains(w.jobs(), "boot") || exists(t, filepath.Join(w.dir(), "tmp")) {
+		t.Errorf("%q", w.jobs())
+	}
+	w.host.started = nil
+	w.build(w.recipe())
+	if diff := cmp.Diff([]string{"compile", "boot"}, w.jobs()); diff != "" || !exists(t, filepath.Join(w.dir(), "tmp/cache/bootsnap/load-path-cache")) {
+		t.Error(diff)
+	}
+}
+
 func TestAReleaseWithUnchangedLocksFetchesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.build(w.recipe())

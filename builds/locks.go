@@ -11,9 +11,11 @@ type Locks struct {
 	// of them it has a checksum.
 	Gems     int `json:"gems"`
 	GemsHeld int `json:"gems_held"`
-	// Packages and PackagesHeld are the same of yarn.lock.
+	// Packages and PackagesHeld are the same of yarn.lock; Platform is how many more are
+	// for one platform each, of which yarn.lock has no checksum.
 	Packages     int `json:"packages"`
 	PackagesHeld int `json:"packages_held"`
+	Platform     int `json:"platform,omitempty"`
 	// Bootsnap is the locked version of the gem that caches compiled code; empty for none.
 	Bootsnap string `json:"bootsnap,omitempty"`
 }
@@ -49,9 +51,14 @@ func readLocks(t Tree, c *Contents) error {
 		return err
 	}
 	for _, p := range packages {
-		c.Locks.Packages++
-		if p.Checksum != "" {
+		switch {
+		case p.Checksum != "":
+			c.Locks.Packages++
 			c.Locks.PackagesHeld++
+		case p.Conditions != "":
+			c.Locks.Platform++
+		default:
+			c.Locks.Packages++
 		}
 	}
 	return nil
@@ -70,6 +77,9 @@ func (r Recipe) Unverified() []string {
 		out = append(out, fmt.Sprintf("%d of %d node packages: yarn checksums %s", l.Packages, l.Packages, r.Mirrors.YarnChecksums))
 	case n > 0:
 		out = append(out, fmt.Sprintf("%d of %d node packages: yarn.lock has no checksum of theirs", n, l.Packages))
+	}
+	if l.Platform > 0 {
+		out = append(out, fmt.Sprintf("node packages that are for one platform each (%d, of which this one's are fetched): yarn.lock has no checksum of theirs", l.Platform))
 	}
 	if r.Toolchain.Yarn != "" && r.Toolchain.YarnHash == "" {
 		out = append(out, fmt.Sprintf("yarn %s: package.json names no hash of it", r.Toolchain.Yarn))

@@ -1,6 +1,8 @@
 package builds_test
 
 import (
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,7 +105,7 @@ __metadata:
 	}
 	want := []builds.YarnPackage{
 		{Name: "@babel/core", Version: "7.28.5", Resolution: "@babel/core@npm:7.28.5", Checksum: "10c0/abc"},
-		{Name: "fsevents", Version: "2.3.3", Resolution: "fsevents@patch:fsevents@npm%3A2.3.3#optional!builtin<compat/fsevents>::version=2.3.3&hash=df0bf1"},
+		{Name: "fsevents", Version: "2.3.3", Resolution: "fsevents@patch:fsevents@npm%3A2.3.3#optional!builtin<compat/fsevents>::version=2.3.3&hash=df0bf1", Conditions: "os=darwin"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -143,8 +145,36 @@ func TestWhatNoLockHoldsIsSaidBeforeTheBuild(t *testing.T) {
 	if diff := cmp.Diff([]string{"2 of 2 gems: Gemfile.lock has no checksum of theirs", "yarn 4.10.3: package.json names no hash of it"}, r.Unverified()); diff != "" {
 		t.Error(diff)
 	}
+	r.Release.Contents.Locks.Platform = 26
+	if got := r.Unverified(); len(got) != 3 || got[1] != "node packages that are for one platform each (26, of which this one's are fetched): yarn.lock has no checksum of theirs" {
+		t.Errorf("%q", got)
+	}
+	r.Release.Contents.Locks.Platform = 0
 	r.Mirrors.YarnChecksums, r.Toolchain.YarnHash = "ignore", "sha512.00"
 	if got := r.Unverified(); len(got) != 2 || got[1] != "1 of 1 node packages: yarn checksums ignore" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestAPackageOfAnotherPlatformIsNotAmongWhatWasFetched(t *testing.T) {
+	w := newWorld(t)
+	lock := yarnLock
+	for _, c := range []string{"os=linux & cpu=x64", "os=linux & cpu=arm64", "os=linux & cpu=x64 & libc=musl", "os=darwin & cpu=x64", "os=linux & cpu=arm64 & libc=musl"} {
+		name := strings.NewReplacer("=", "-", " & ", "-").Replace(c)
+		lock += "\n\"@esbuild/" + name + "@npm:0.25.12\":\n  version: 0.25.12\n  resolution: \"@esbuild/" + name + "@npm:0.25.12\"\n  conditions: " + c + "\n  linkType: hard\n"
+	}
+	w.write("yarn.lock", lock)
+	w.tag("v4.5.15")
+	r := w.recipe()
+	if l := r.Release.Contents.Locks; l.Packages != 1 || l.PackagesHeld != 1 || l.Platform != 5 {
+		t.Errorf("%+v", l)
+	}
+	cpu := map[string]string{"amd64": "x64"}[runtime.GOARCH]
+	if cpu == "" {
+		cpu = runtime.GOARCH
+	}
+	want := "1 of 2 node packages: yarn.lock has no checksum, or yarn is told not to check, and it asks for no other: @esbuild/os-linux-cpu-" + cpu + " 0.25.12"
+	if built := w.build(r); !slices.Contains(built.Unverified, want) {
+		t.Errorf("%q", built.Unverified)
 	}
 }

@@ -64,7 +64,7 @@ func (w *world) realRecipe() builds.Recipe {
 	}
 	p := rel.Contents.Pins
 	r := builds.Recipe{
-		Release: rel, Layout: w.layout, Mirrors: builds.Mirrors{Gems: w.registry.URL, NPM: w.npm, YarnChecksums: os.Getenv("REFIT_BUILD_CHECKSUMS"), YarnChecksumsWhy: "a registry with substitutes"},
+		Release: rel, Layout: w.layout, Precompile: true, Mirrors: builds.Mirrors{Gems: w.registry.URL, NPM: w.npm, YarnChecksums: os.Getenv("REFIT_BUILD_CHECKSUMS"), YarnChecksumsWhy: "a registry with substitutes"},
 		Toolchain: builds.Toolchain{
 			Ruby:    builds.Runtime{Version: w.first("ruby", "--version"), Pinned: p.Ruby, Prefix: "/usr", Why: "the system's"},
 			Node:    builds.Runtime{Version: w.first("node", "--version"), Pinned: p.Node, Prefix: "/usr", Why: "the system's"},

@@ -93,6 +93,9 @@ type Recipe struct {
 	Layout    Layout    `json:"layout"`
 	// Env is added to every step: CDN_HOST, where it is used.
 	Env map[string]string `json:"env,omitempty"`
+	// Precompile: the release comes with Ruby's code compiled. It is compiled for the
+	// release's own path, so none of it is the same in the next release.
+	Precompile bool `json:"precompile,omitempty"`
 }
 
 // recipeFormat rises when the steps change meaning, so that older builds are made again.
@@ -175,7 +178,7 @@ func (r Recipe) Steps() []Step {
 			Argv: []string{yarn, "workspaces", "focus", "--production", ws}, Env: r.env(map[string]string{"YARN_ENABLE_NETWORK": "0"}),
 		})
 	}
-	if r.Release.Contents.Locks.Bootsnap != "" {
+	if r.Precompile && r.Release.Contents.Locks.Bootsnap != "" {
 		steps = append(steps, Step{
 			Name: stepCompile, Why: "Ruby's code is compiled, as upstream's own images have it", Offline: true,
 			Argv: []string{bundle, "exec", "bootsnap", "precompile", "--gemfile", "app/", "lib/", "config/"}, Env: r.env(nil),

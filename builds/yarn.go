@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -145,6 +146,9 @@ func recordPackages(dir string, in YarnIn, y YarnOut) error {
 		if p.Checksum != "" && in.Checksums == "" {
 			f.Counts["npm"]++
 			continue
+		}
+		if !p.fits(yarnCPU(runtime.GOARCH)) {
+			continue // it is not fetched here
 		}
 		f.count(Fetched{Kind: "npm", Name: p.Name, Version: p.Version, Checksum: p.Checksum, Held: HeldToNothing})
 	}

@@ -13,8 +13,30 @@ type YarnPackage struct {
 	// Resolution is what yarn fetches: "@babel/core@npm:7.28.5".
 	Resolution string
 	// Checksum is yarn's own, of the archive that it makes of the package; empty
-	// where the lock has none.
+	// where the lock has none. Yarn writes none of packages that have Conditions.
 	Checksum string
+	// Conditions say for which platform alone it is: "os=linux & cpu=x64".
+	Conditions string
+}
+
+// fits tells whether yarn fetches the package on a Linux host with that processor, in
+// yarn's words: "x64". What is not understood fits.
+func (p YarnPackage) fits(cpu string) bool {
+	for term := range strings.SplitSeq(p.Conditions, "&") {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(term), "="); {
+		case key == "os" && value != "linux", key == "cpu" && value != cpu, key == "libc" && value == "musl":
+			return false
+		}
+	}
+	return true
+}
+
+// yarnCPU is a processor in yarn's words, from Go's.
+func yarnCPU(goarch string) string {
+	if goarch == "amd64" {
+		return "x64"
+	}
+	return goarch
 }
 
 // yarnMark is in every lock of yarn 2 and later.
@@ -52,6 +74,8 @@ func ReadYarnLock(text string) ([]YarnPackage, error) {
 				p.Resolution = value
 			case "checksum":
 				p.Checksum = value
+			case "conditions":
+				p.Conditions = value
 			}
 		}
 	}

@@ -188,6 +188,8 @@ type Request struct {
 	// Overrides and Mirrors are those of refit.yml.
 	Overrides toolchain.Overrides
 	Mirrors   builds.Mirrors
+	// Precompile: the release comes with Ruby's code compiled.
+	Precompile bool
 	// First: the fleet runs nothing yet, so that there is no release to come from.
 	First bool
 }
@@ -224,7 +226,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		refusals = append(refusals, err.Error())
 	}
 	f.Recipe = builds.Recipe{
-		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Layout: layout,
+		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Precompile: r.Precompile, Layout: layout,
 	}
 	f.Said = append(f.Said, decision.Said...)
 	for _, line := range f.Recipe.Unverified() {

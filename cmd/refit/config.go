@@ -146,6 +146,8 @@ type buildConfig struct {
 	// KeepFor is how long the builder keeps what no build uses, KeepSize how much in all.
 	KeepFor  time.Duration `yaml:"keep_for"`
 	KeepSize bytesSize     `yaml:"keep_size"`
+	// Precompile sends Ruby's code compiled.
+	Precompile bool `yaml:"precompile"`
 }
 
 type waitsConfig struct {

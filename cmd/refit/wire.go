@@ -264,7 +264,7 @@ func many(n int, do func(int)) {
 
 // request is the survey's question for an upgrade to a release.
 func (x *session) request(to builds.Version, first bool) stages.Request {
-	r := stages.Request{Source: x.source, To: to, First: first, Mirrors: builds.Mirrors{
+	r := stages.Request{Source: x.source, To: to, First: first, Precompile: x.config.Build.Precompile, Mirrors: builds.Mirrors{
 		Gems: x.config.Mirrors.Gems, NPM: x.config.Mirrors.NPM,
 		YarnChecksums: x.config.Mirrors.YarnChecksums, YarnChecksumsWhy: x.config.Mirrors.YarnChecksumsWhy,
 	}}
