@@ -20,7 +20,7 @@ func Variations() []Variation {
 	return []Variation{
 		{"public/packs/.vite/manifest-assets.json", "the asset plugin writes its entries in the order in which its workers end; each names the same file"},
 		{"public/packs/**.map", "the bundler's workers write the sources of a map in the order in which they end; no page loads a map"},
-		{compiled + "/**", "bootsnap writes folders in the order in which the file system lists them; a cache, which a process that finds it wanting makes anew"},
+		{compiled + "/**", "with `build.precompile`: Ruby writes one file's compiled code out differently each time; a cache of what lies beside it"},
 	}
 }
 
