@@ -27,6 +27,7 @@ var doors = map[string][]string{
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
 	"github.com/goccy/go-yaml":            {"cmd/refit"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
+	"github.com/hiddeco/sshsig":           {"hosts/ssh"},
 	"github.com/jackc/pgx/v5":             {"hosts/mastodon"},
 	"github.com/joho/godotenv":            {"hosts/mastodon"},
 	"github.com/klauspost/compress":       {"hosts/node"},
@@ -51,11 +52,12 @@ var reserved = map[string][]string{
 
 // testDoors are what tests import beyond the doors of their own folder.
 var testDoors = map[string][]string{
-	"github.com/alicebob/miniredis/v2": {"hosts/mastodon"},
-	"github.com/getkin/kin-openapi":    {"hosts/github/githubtest"},
-	"github.com/goccy/go-yaml":         {"hosts/lab"},
-	"github.com/google/go-cmp":         {"builds", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
-	"github.com/muesli/termenv":        {"pipeline/report"},
+	"github.com/alicebob/miniredis/v2":         {"hosts/mastodon"},
+	"github.com/getkin/kin-openapi":            {"hosts/github/githubtest"},
+	"github.com/goccy/go-yaml":                 {"hosts/lab"},
+	"github.com/google/go-cmp":                 {"builds", "builds/attest", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
+	"github.com/muesli/termenv":                {"pipeline/report"},
+	"github.com/santhosh-tekuri/jsonschema/v6": {"builds/attest"},
 }
 
 // leaves of hosts that its other folders, and those of builds, may import.
