@@ -23,6 +23,7 @@ import (
 
 // TestMain lets this test program be the agent that is put on hosts.
 func TestMain(m *testing.M) {
+	waitAsRuby()
 	if len(os.Args) > 2 && os.Args[1] == "node" {
 		machine := node.Machine{State: os.Getenv("REFIT_TEST_STATE"), Beat: 50 * time.Millisecond}
 		if err := machine.Serve(context.Background(), append(machine.Verbs(), testVerbs()...), os.Args[2:], os.Stdin, os.Stdout); err != nil {

@@ -26,6 +26,7 @@ func (m Machine) Verbs() []Verb {
 		{Name: "place.want", Run: Typed(m.placeWant)},
 		{Name: "place.put", Changes: true, Run: Typed(m.placePut)},
 		{Name: "place.verify", Run: Typed(m.placeVerify)},
+		{Name: "running", Run: Typed(m.running)},
 		{Name: "bridge", Changes: true, Run: Typed(m.bridge)},
 		{Name: "switch", Changes: true, Run: Typed(m.swap)},
 		{Name: "prune", Changes: true, Run: Typed(m.prune)},
