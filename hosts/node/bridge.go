@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -72,7 +74,11 @@ func addAssets(ctx context.Context, homeDir, from, to string) (int, error) {
 	for _, e := range rec.Files {
 		known[e.Path] = true
 	}
-	var add []string
+	of, err := origins(src)
+	if err != nil {
+		return 0, err
+	}
+	var add, proofs []string
 	for _, dir := range assetDirs {
 		err := filepath.WalkDir(filepath.Join(src, dir), func(p string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && p == filepath.Join(src, dir) {
@@ -90,7 +96,10 @@ func addAssets(ctx context.Context, homeDir, from, to string) (int, error) {
 			// Directories are on record too: the manifest does not have them.
 			if d.IsDir() || d.Type().IsRegular() {
 				if !known[rel] {
-					rec.Files = append(rec.Files, bridgedEntry{Path: rel, From: from})
+					// A file that came to the other release from a third is that one's.
+					origin := cmp.Or(of[rel], from)
+					rec.Files = append(rec.Files, bridgedEntry{Path: rel, From: origin})
+					proofs = append(proofs, origin)
 				}
 				add = append(add, rel)
 			}
@@ -102,6 +111,10 @@ func addAssets(ctx context.Context, homeDir, from, to string) (int, error) {
 	}
 	if len(add) == 0 {
 		return 0, nil
+	}
+	slices.Sort(proofs)
+	if err := keepProof(src, dst, slices.Compact(proofs)); err != nil {
+		return 0, err
 	}
 	b, err := json.Marshal(rec)
 	if err != nil {

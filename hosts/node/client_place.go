@@ -16,6 +16,8 @@ type WantIn struct {
 	// manifest there gives ErrPayload.
 	Release string `json:"release"`
 	Digest  string `json:"digest"`
+	// Signed is whose signature the manifest must have, else ErrSignature; nil for none.
+	Signed *Signed `json:"signed,omitempty"`
 }
 
 // WantOut tells what to send.
@@ -44,10 +46,11 @@ func (a *Agent) PlaceWant(ctx context.Context, in WantIn, pack io.Reader, say fu
 type PutIn struct {
 	// Kind tells which of the two. A toolchain has no links and nothing writable.
 	Kind Kind `json:"kind,omitempty"`
-	// Home, Release and Digest as in WantIn.
-	Home    string `json:"home,omitempty"`
-	Release string `json:"release"`
-	Digest  string `json:"digest"`
+	// Home, Release, Digest and Signed as in WantIn.
+	Home    string  `json:"home,omitempty"`
+	Release string  `json:"release"`
+	Digest  string  `json:"digest"`
+	Signed  *Signed `json:"signed,omitempty"`
 	// Links maps paths in the release to the targets of symbolic links that stand
 	// there instead of what the manifest has: "log" → "/home/mastodon/shared/log".
 	Links map[string]string `json:"links,omitempty"`
@@ -80,7 +83,7 @@ type PutOut struct {
 // may end before it has read the pack. The release appears whole or not at all. Repeating it is safe. A full disk gives
 // ErrNoSpace, a pack that lacks or damages a file ErrPayload, a release of this
 // name with other contents that is live or has processes in it ErrInUse; so does a
-// toolchain that a process runs from, or that a release on the host names.
+// toolchain of another recipe that a process runs from, or that a release on the host names.
 func (a *Agent) PlacePut(ctx context.Context, in PutIn, pack io.Reader, say func(string)) (PutOut, error) {
 	return call[PutOut](ctx, a, "place.put", in, pack, say)
 }
@@ -90,21 +93,37 @@ type VerifyIn struct {
 	Kind    Kind   `json:"kind,omitempty"`
 	Home    string `json:"home,omitempty"`
 	Release string `json:"release"`
+	// Digest, if set, is what the manifest's must be: another is a difference.
+	Digest string `json:"digest,omitempty"`
+	// Signed is whose signature the manifest must have; nil for none.
+	Signed *Signed `json:"signed,omitempty"`
+	// Links and Writable, if set, are those that it should have been placed with (see
+	// PutIn): the record on the host, which says what need not be as in the manifest,
+	// is held to them. Nil for what the record says.
+	Links    map[string]string `json:"links,omitempty"`
+	Writable []string          `json:"writable,omitempty"`
 }
 
 // VerifyOut is what was found.
 type VerifyOut struct {
-	// Digest is the manifest's, see Head.
-	Digest string `json:"digest"`
-	Files  int    `json:"files"`
+	Head
+	// SignedBy is whose signature the manifest has, Unsigned why it has none that the
+	// host accepts; both are empty if none was asked for.
+	SignedBy string `json:"signed_by,omitempty"`
+	Unsigned string `json:"unsigned,omitempty"`
 	// Differences are the files that are not as the manifest says, at most 100.
-	// Writable directories, shared links and bridged files are left out of it.
+	// Writable directories and shared links are left out of it. A bridged file is held
+	// to the manifest of the release that it is of.
 	Differences []Difference `json:"differences,omitempty"`
 	// More counts the differences beyond those listed.
 	More int `json:"more,omitempty"`
+	// Unknown are bridged files of releases without a manifest, by release.
+	Unknown map[string]int `json:"unknown,omitempty"`
 }
 
-// PlaceVerify hashes a release again and compares it with its manifest.
+// PlaceVerify hashes a release again and compares it with its manifest, and the
+// manifest with what is asked for. It takes no file's word but the kernel's: owners and
+// modes count too.
 func (a *Agent) PlaceVerify(ctx context.Context, in VerifyIn, say func(string)) (VerifyOut, error) {
 	return call[VerifyOut](ctx, a, "place.verify", in, nil, say)
 }
@@ -175,6 +194,9 @@ func (a *Agent) Bridge(ctx context.Context, in BridgeIn) (BridgeOut, error) {
 type SwitchIn struct {
 	Home    string `json:"home,omitempty"`
 	Release string `json:"release"`
+	// Digest, if set, is that of its manifest: another release of that name gives
+	// ErrPayload, and live stays.
+	Digest string `json:"digest,omitempty"`
 }
 
 // SwitchOut names the releases before and after.

@@ -23,6 +23,9 @@ var (
 	ErrPayload = errors.New("payload damaged")
 	// ErrInUse: refused because the release or unit is in use on the host.
 	ErrInUse = errors.New("in use")
+	// ErrSignature: what is to be placed, or lies there, has no signature that the host
+	// accepts. Repeating the call does not help.
+	ErrSignature = errors.New("not signed as demanded")
 	// ErrTimeout: the time that the request allowed has passed; the error's text
 	// says what is still going on.
 	ErrTimeout = errors.New("timed out")
@@ -33,13 +36,14 @@ var (
 
 // The codes that stand in Reply.Code for the errors above.
 const (
-	CodeFenced   = "fenced"
-	CodeNotFound = "not-found"
-	CodeNoSpace  = "no-space"
-	CodePayload  = "payload"
-	CodeInUse    = "in-use"
-	CodeTimeout  = "timeout"
-	CodeFailed   = "failed"
+	CodeFenced    = "fenced"
+	CodeNotFound  = "not-found"
+	CodeNoSpace   = "no-space"
+	CodePayload   = "payload"
+	CodeInUse     = "in-use"
+	CodeSignature = "signature"
+	CodeTimeout   = "timeout"
+	CodeFailed    = "failed"
 )
 
 // Error is what a verb answered instead of a result.
@@ -74,6 +78,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == CodePayload
 	case ErrInUse:
 		return e.Code == CodeInUse
+	case ErrSignature:
+		return e.Code == CodeSignature
 	case ErrTimeout:
 		return e.Code == CodeTimeout
 	}

@@ -169,7 +169,9 @@ func (m Manifest) Write(root string) (Head, error) {
 
 // Check refuses a manifest that could not be placed safely: another format, a
 // path that leaves the release or is not clean, entries out of order or twice, a
-// file without a hash.
+// file without a hash, one that others than root could write to or that would run with
+// another user's rights, a link that leads out (but for those to the runtimes), a name
+// that refit keeps for itself.
 func (m Manifest) Check() error {
 	if m.Format != ManifestFormat {
 		return fmt.Errorf("manifest of format %d: this refit knows format %d", m.Format, ManifestFormat)
@@ -185,10 +187,10 @@ func (m Manifest) Check() error {
 			return fmt.Errorf("manifest of %s: %w", m.Release, err)
 		}
 	}
-	links := make(map[string]bool)
+	symlinks, files := make(links), make(map[string]bool)
 	for i, e := range m.Files {
 		switch {
-		case e.Path == "" || path.IsAbs(e.Path) || path.Clean(e.Path) != e.Path || e.Path == ".." || strings.HasPrefix(e.Path, "../") || strings.ContainsRune(e.Path, 0):
+		case e.Path == "" || e.Path == "." || path.IsAbs(e.Path) || path.Clean(e.Path) != e.Path || e.Path == ".." || strings.HasPrefix(e.Path, "../") || strings.ContainsRune(e.Path, 0):
 			return fmt.Errorf("manifest of %s: path %q is not a clean relative path", m.Release, e.Path)
 		case i > 0 && m.Files[i-1].Path >= e.Path:
 			return fmt.Errorf("manifest of %s: %q is out of order", m.Release, e.Path)
@@ -197,13 +199,26 @@ func (m Manifest) Check() error {
 		case e.Mode&^0o777 != 0:
 			return fmt.Errorf("manifest of %s: %q has mode %#o", m.Release, e.Path, e.Mode)
 		}
+		if what := checkEntry(e); what != "" {
+			return fmt.Errorf("manifest of %s: %q %s", m.Release, e.Path, what)
+		}
 		for d := path.Dir(e.Path); d != "."; d = path.Dir(d) {
-			if links[d] {
+			if _, ok := symlinks[d]; ok {
 				return fmt.Errorf("manifest of %s: %q lies below the link %q", m.Release, e.Path, d)
+			}
+			if files[d] {
+				return fmt.Errorf("manifest of %s: %q lies below the file %q", m.Release, e.Path, d)
 			}
 		}
 		if e.Link != "" {
-			links[e.Path] = true
+			symlinks[e.Path] = e.Link
+		} else if !e.Dir {
+			files[e.Path] = true
+		}
+	}
+	for _, e := range m.Files {
+		if e.Link != "" && symlinks.leadsOut(e.Path) {
+			return fmt.Errorf("manifest of %s: the link %q leads out of the release, to %q", m.Release, e.Path, e.Link)
 		}
 	}
 	return nil

@@ -17,11 +17,13 @@ import (
 
 // A pack is a tar stream compressed with zstd. It begins with the manifest, byte by
 // byte as it lies on the builder: whoever built the release encoded it, and nobody
-// else does. Files follow, each named by its index, and before them which they are,
+// else does. The manifest's signature stands after it, empty where there is none, so that
+// nothing else need be read of what is not signed as it should be. Files follow, each named by its index, and before them which they are,
 // so that who receives it can refuse at once what will not do.
 const (
-	packManifest = "manifest.json"
-	packIndexes  = "indexes.json"
+	packManifest  = "manifest.json"
+	packSignature = "manifest.sig"
+	packIndexes   = "indexes.json"
 )
 
 // pack writes a pack. Who receives it verifies every hash, so none but the manifest's
@@ -38,6 +40,10 @@ func (m Machine) pack(ctx context.Context, raw json.RawMessage, w io.Writer, _ f
 	if digest := digestOf(raw); digest != in.Digest {
 		return nil, Failf(CodePayload, "%s holds the release with digest %.12s, not %.12s: it was built again", in.Root, digest, in.Digest)
 	}
+	signature, err := ReadSignature(in.Root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the signature of %s: %w", man.Release, err)
+	}
 	if err := checkIndexes(in.Indexes, man.Files); err != nil {
 		return nil, fmt.Errorf("cannot pack %s: %w", man.Release, err)
 	}
@@ -46,16 +52,19 @@ func (m Machine) pack(ctx context.Context, raw json.RawMessage, w io.Writer, _ f
 		return nil, err
 	}
 	t := tar.NewWriter(z)
-	out, err := packAll(ctx, t, in, man.Files, raw)
+	out, err := packAll(ctx, t, in, man.Files, raw, signature)
 	if err != nil {
 		return nil, errors.Join(err, z.Close())
 	}
 	return out, errors.Join(t.Close(), z.Close())
 }
 
-func packAll(ctx context.Context, t *tar.Writer, in PackIn, files []Entry, manifest []byte) (PackOut, error) {
+func packAll(ctx context.Context, t *tar.Writer, in PackIn, files []Entry, manifest, signature []byte) (PackOut, error) {
 	var out PackOut
 	if err := packBytes(t, packManifest, manifest); err != nil {
+		return out, err
+	}
+	if err := packBytes(t, packSignature, signature); err != nil {
 		return out, err
 	}
 	if len(in.Indexes) == 0 {

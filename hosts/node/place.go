@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,14 +16,11 @@ import (
 )
 
 func (m Machine) manifestShow(_ context.Context, in ManifestIn, _ io.Reader, _ func(string)) (Head, error) {
-	root := in.Release
-	if !filepath.IsAbs(root) {
-		if err := checkRelease(root); err != nil {
-			return Head{}, err
-		}
-		root = releaseDir(in.Home, in.Release)
+	dir, err := rootOf(in.Home, in.Release)
+	if err != nil {
+		return Head{}, err
 	}
-	_, head, err := ReadManifest(root)
+	_, head, err := ReadManifest(dir)
 	return head, err
 }
 
@@ -30,37 +28,65 @@ func (m Machine) placeVerify(ctx context.Context, in VerifyIn, _ io.Reader, _ fu
 	if err := in.Kind.check(in.Release); err != nil {
 		return VerifyOut{}, err
 	}
-	root := m.shelf(in.Kind, in.Home).dir(in.Release)
-	man, head, err := ReadManifest(root)
-	if err != nil {
-		return VerifyOut{}, err
-	}
-	diffs, err := man.Compare(ctx, root)
-	if err != nil {
-		return VerifyOut{}, err
-	}
-	out := VerifyOut{Digest: head.Digest, Files: len(man.Files), Differences: diffs}
-	if len(diffs) > 100 {
-		out.Differences, out.More = diffs[:100], len(diffs)-100
-	}
-	return out, nil
+	return m.prove(ctx, in)
 }
 
-// placed tells whether a release is on this host complete and unharmed, as the
-// manifest says.
-func placed(ctx context.Context, dir string, want Manifest, digest string) (bool, error) {
+// standing is how what lies on a host stands to what a pack brings.
+type standing struct {
+	// whole: it is complete and unharmed, and does what the pack's would.
+	whole bool
+	// same: it is the pack's very own, so that the pack's signature fits it.
+	same bool
+	// signed: its signature is the pack's, or one that will do as well.
+	signed bool
+}
+
+// standing looks at what lies where a pack's release or toolchain belongs. A toolchain
+// may be another one than the pack's, if it was made by the same recipe for the same
+// system: releases run from it, and it does what the new one would.
+func (m Machine) standing(ctx context.Context, s shelf, c claim, pack *packReader) (standing, error) {
+	dir := s.dir(c.release)
+	var st standing
 	var p placedRecord
-	if err := readJSON(filepath.Join(dir, placedFile), &p); errors.Is(err, fs.ErrNotExist) || err == nil && p.Digest != digest {
-		return false, nil
-	} else if err != nil {
-		return false, err
+	err := readJSON(filepath.Join(dir, placedFile), &p)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return st, err
 	}
-	diffs, err := want.Compare(ctx, dir)
-	return err == nil && len(diffs) == 0, err
+	if err == nil && p.Digest == c.digest {
+		diffs, err := pack.manifest.Compare(ctx, dir)
+		if err != nil || len(diffs) > 0 {
+			return st, err
+		}
+		have, err := ReadSignature(dir)
+		return standing{whole: true, same: true, signed: bytes.Equal(have, pack.signature)}, err
+	}
+	if s.kind != KindToolchain {
+		return st, nil
+	}
+	have, raw, err := readManifest(dir)
+	if err != nil || !have.standsFor(pack.manifest) {
+		return st, nil //nolint:nilerr // a manifest that cannot be read is as good as none: placing it anew mends it
+	}
+	if _, err := os.Lstat(filepath.Join(dir, unfinishedFile)); err == nil {
+		return st, nil
+	}
+	diffs, err := have.Compare(ctx, dir)
+	if err != nil || len(diffs) > 0 {
+		return st, err
+	}
+	st.whole, st.same = true, digestOf(raw) == c.digest
+	_, refused, err := m.signer(ctx, c.signed, dir, digestOf(raw))
+	st.signed = refused == ""
+	return st, err
+}
+
+// standsFor tells whether a toolchain does what another would.
+func (m Manifest) standsFor(other Manifest) bool {
+	return m.Kind == KindToolchain && m.Recipe == other.Recipe && m.OS == other.OS && m.Arch == other.Arch
 }
 
 func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, say func(string)) (WantOut, error) {
-	pack, err := openPack(payload, in.Release, in.Digest)
+	pack, err := m.openPack(ctx, payload, claim{in.Release, in.Digest, in.Signed})
 	if err != nil {
 		return WantOut{}, err
 	}
@@ -74,8 +100,13 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 		return WantOut{}, err
 	}
 	out := WantOut{Indexes: []int{}, Free: disk.Free}
-	if out.Placed, err = shelf.has(ctx, in.Release, pack.manifest, in.Digest); err != nil || out.Placed {
+	there, err := m.standing(ctx, shelf, claim{in.Release, in.Digest, in.Signed}, pack)
+	if err != nil {
 		return out, err
+	}
+	if out.Placed = there.whole && there.signed; out.Placed || there.same {
+		// One that was placed before it was signed needs its signature alone.
+		return out, nil
 	}
 	if in.Kind == KindToolchain {
 		// Told before anything is sent: another one that is in use does not go away by waiting.
@@ -121,7 +152,7 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	if err := in.check(); err != nil {
 		return PutOut{}, err
 	}
-	pack, err := openPack(payload, in.Release, in.Digest)
+	pack, err := m.openPack(ctx, payload, claim{in.Release, in.Digest, in.Signed})
 	if err != nil {
 		return PutOut{}, err
 	}
@@ -135,8 +166,15 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	shelf := m.shelf(in.Kind, in.Home)
 	final := shelf.dir(in.Release)
 	out := PutOut{Path: final}
-	if out.Placed, err = shelf.has(ctx, in.Release, pack.manifest, in.Digest); err != nil || out.Placed {
+	there, err := m.standing(ctx, shelf, claim{in.Release, in.Digest, in.Signed}, pack)
+	if err != nil {
 		return out, err
+	}
+	if out.Placed = there.whole && (there.signed || there.same); out.Placed {
+		if there.signed || len(pack.signature) == 0 {
+			return out, nil
+		}
+		return out, writeFile(filepath.Join(final, signatureFile), pack.signature, 0o644)
 	}
 	if err := m.free(shelf, in.Home, in.Release, pack.manifest.Recipe); err != nil {
 		return out, err
@@ -210,8 +248,9 @@ func (m Machine) used(homeDir, release string) (string, error) {
 	return "", err
 }
 
-// install moves a complete release to its place. Another of its name gives way;
-// a crash in between leaves no release of that name and the next call makes it.
+// install moves what is complete to its place. Another of its name gives way, in one
+// step where the file system can; where it cannot, a crash in between leaves none of that
+// name and the next call makes it.
 func install(temp, final string) error {
 	dir, err := os.Open(filepath.Dir(final))
 	if err != nil {
@@ -221,6 +260,9 @@ func install(temp, final string) error {
 	// One flush of the file system: flushing 33,000 files one by one takes minutes.
 	if err := unix.Syncfs(int(dir.Fd())); err != nil {
 		return fmt.Errorf("cannot flush %s: %w", temp, err)
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE); err == nil {
+		return errors.Join(dir.Sync(), os.RemoveAll(temp))
 	}
 	old := filepath.Join(filepath.Dir(final), tempPrefix+"old-"+filepath.Base(final))
 	if err := os.RemoveAll(old); err != nil {

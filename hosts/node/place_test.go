@@ -347,12 +347,13 @@ func TestAManifestOfTheRightDigestThatCouldNotBePlacedSafelyIsRefused(t *testing
 	a, _ := hoststest.NewNode(t, nil)
 	home := t.TempDir()
 	const evil = `{"format":1,"release":"v1.0.0","files":[{"path":"../../etc/cron.d/x","dir":true}]}`
+	pack := compressed(t, tarOf(t, part{"manifest.json", evil}, part{"manifest.sig", ""}))
 	sum := sha256.Sum256([]byte(evil))
 	digest := hex.EncodeToString(sum[:])
-	if _, err := a.PlaceWant(t.Context(), node.WantIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(tarred(t, "manifest.json", evil)), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
+	if _, err := a.PlaceWant(t.Context(), node.WantIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(pack), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
 		t.Errorf("want: got %v", err)
 	}
-	if _, err := a.PlacePut(t.Context(), node.PutIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(tarred(t, "manifest.json", evil)), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
+	if _, err := a.PlacePut(t.Context(), node.PutIn{Home: home, Release: "v1.0.0", Digest: digest}, bytes.NewReader(pack), nil); err == nil || !strings.Contains(err.Error(), "not a clean relative path") {
 		t.Errorf("put: got %v", err)
 	}
 	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {

@@ -137,7 +137,8 @@ func writeContent(dst string, e Entry, r io.Reader, modified time.Time, buf []by
 		return err
 	}
 	h := sha256.New()
-	n, err := io.CopyBuffer(onlyWriter{f}, io.TeeReader(r, h), buf)
+	// A byte more than the manifest says is enough to refuse it, and no disk is filled.
+	n, err := io.CopyBuffer(onlyWriter{f}, io.TeeReader(io.LimitReader(r, e.Size+1), h), buf)
 	if err == nil {
 		err = f.Chmod(fs.FileMode(e.Mode)) // the umask took its part when it was made
 	}
@@ -237,6 +238,11 @@ func (p *placing) finish(skip func(string) bool) error {
 	}
 	if err := writeFile(filepath.Join(p.root, manifestFile), p.pack.raw, 0o644); err != nil {
 		return err
+	}
+	if len(p.pack.signature) > 0 {
+		if err := writeFile(filepath.Join(p.root, signatureFile), p.pack.signature, 0o644); err != nil {
+			return err
+		}
 	}
 	b, err := json.Marshal(placedRecord{Digest: p.Digest, Run: p.run, Links: p.Links, Writable: p.Writable, Owner: p.Owner})
 	if err != nil {

@@ -26,6 +26,15 @@ const (
 	bridgedFile  = metaDir + "/bridged.json"
 )
 
+// reserved tells whether a path is one by which a release speaks of itself.
+func reserved(rel string) bool {
+	switch rel {
+	case manifestFile, signatureFile, placedFile, bridgedFile, bridgedDir:
+		return true
+	}
+	return strings.HasPrefix(rel, bridgedDir+"/")
+}
+
 // hashers is how many files are hashed at once: reading overlaps with hashing,
 // and a node that serves users keeps most of its processor.
 func hashers() int { return max(2, min(4, runtime.NumCPU())) }
@@ -48,7 +57,7 @@ func scan(ctx context.Context, root string, skip func(path string) bool) ([]Entr
 			return ctx.Err()
 		}
 		rel := filepath.ToSlash(p[len(root)+1:])
-		if skip(rel) || rel == manifestFile || rel == placedFile || rel == bridgedFile {
+		if skip(rel) || reserved(rel) {
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
@@ -153,17 +162,20 @@ type onlyReader struct{ io.Reader }
 // directories, shared links and bridged files.
 func (m Manifest) Compare(ctx context.Context, root string) ([]Difference, error) {
 	var placed placedRecord
-	var bridged bridgedRecord
-	for file, v := range map[string]any{placedFile: &placed, bridgedFile: &bridged} {
-		if err := readJSON(filepath.Join(root, file), v); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := readJSON(filepath.Join(root, placedFile), &placed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
+	extra, err := bridgedPaths(root)
+	if err != nil {
+		return nil, err
+	}
+	return m.compare(ctx, root, placed, extra)
+}
+
+// compare is Compare for a release that was placed in a way, with the paths that were
+// added to it.
+func (m Manifest) compare(ctx context.Context, root string, placed placedRecord, extra map[string]bool) ([]Difference, error) {
 	skip := placed.differs()
-	extra := make(map[string]bool, len(bridged.Files))
-	for _, f := range bridged.Files {
-		extra[f.Path] = true
-	}
 	have, err := scan(ctx, root, skip)
 	if err != nil {
 		return nil, err

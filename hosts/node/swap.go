@@ -30,6 +30,11 @@ func (m Machine) swap(_ context.Context, in SwitchIn, _ io.Reader, _ func(string
 	if err := m.runnable(in.Home, in.Release); err != nil {
 		return SwitchOut{}, fmt.Errorf("cannot switch to %s: %w", in.Release, err)
 	}
+	if in.Digest != "" {
+		if _, digest, err := readHead(releaseDir(in.Home, in.Release)); err != nil || digest != in.Digest {
+			return SwitchOut{}, errors.Join(Failf(CodePayload, "cannot switch to %s: what lies there is not the release that was verified (manifest %.12s, verified %.12s)", in.Release, digest, in.Digest), err)
+		}
+	}
 	live := filepath.Join(home(in.Home), "live")
 	// A real directory in live's place (an installation by the book) is not replaced.
 	if fi, err := os.Lstat(live); err == nil && fi.Mode()&fs.ModeSymlink == 0 {

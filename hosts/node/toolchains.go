@@ -17,30 +17,8 @@ var runtimeLinks = []string{"ruby", "bundler", "node"}
 // unfinishedFile marks what is being built, see package builds.
 const unfinishedFile = metaDir + "/unfinished"
 
-// has tells whether a thing lies there whole. A toolchain may be another one than
-// wanted, if it was made by the same recipe for the same system: releases run from it,
-// and it does what the new one would.
-func (s shelf) has(ctx context.Context, name string, want Manifest, digest string) (bool, error) {
-	dir := s.dir(name)
-	if s.kind != KindToolchain {
-		return placed(ctx, dir, want, digest)
-	}
-	have, _, err := readManifest(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || have.Recipe != want.Recipe || have.OS != want.OS || have.Arch != want.Arch {
-		return false, nil //nolint:nilerr // a manifest that cannot be read is as good as none: placing it anew mends it
-	}
-	if _, err := os.Lstat(filepath.Join(dir, unfinishedFile)); err == nil {
-		return false, nil
-	}
-	diffs, err := have.Compare(ctx, dir)
-	return err == nil && len(diffs) == 0, err
-}
-
-// holdsToolchain tells why the toolchain of that name must stay as it is when one of
-// another recipe, or an unharmed one, is to take its place; empty if nothing needs it.
+// holdsToolchain tells why the toolchain of that name must stay as it is when another,
+// made by recipe, is to take its place; empty if nothing needs it.
 func (m Machine) holdsToolchain(s shelf, homeDir, name, recipe string) (string, error) {
 	dir := s.dir(name)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -52,16 +30,21 @@ func (m Machine) holdsToolchain(s shelf, homeDir, name, recipe string) (string, 
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Sprintf("%s was not put there by refit; move it away, or name it in refit.yml under toolchain with its prefix", dir), nil
 	}
-	if pid, program, werr := m.runsFrom(dir); werr != nil || pid > 0 {
-		return fmt.Sprintf("process %d (%s) runs from it", pid, program), werr
-	}
 	system, serr := systemName()
 	if serr != nil {
 		return "", serr
 	}
-	// One that cannot be read, is of the new one's recipe and so harmed, or is of a
-	// system that this host had before serves no release any more.
-	if err != nil || have.Recipe == recipe || have.OS != system {
+	// The new one does what this one does: what runs keeps the files that it has open, and
+	// finds the others again.
+	if err == nil && have.Recipe == recipe && have.OS == system {
+		return "", nil
+	}
+	if pid, program, werr := m.runsFrom(dir); werr != nil || pid > 0 {
+		return fmt.Sprintf("process %d (%s) runs from it", pid, program), werr
+	}
+	// One that cannot be read, or is of a system that this host had before, serves no
+	// release any more.
+	if err != nil || have.OS != system {
 		return "", nil
 	}
 	named, err := m.namedToolchains(homeDir)

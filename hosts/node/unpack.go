@@ -3,6 +3,7 @@ package node
 import (
 	"archive/tar"
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,22 +18,30 @@ import (
 type packReader struct {
 	z *zstd.Decoder
 	t *tar.Reader
-	// manifest is the one asked for, checked; raw its bytes.
-	manifest Manifest
-	raw      []byte
+	// manifest is the one asked for, checked; raw its bytes, signature what stands
+	// beside it, held to what was demanded.
+	manifest  Manifest
+	raw       []byte
+	signature []byte
 	// indexes are the files that follow, once contents was called.
 	indexes []int
 }
 
-// openPack reads a pack's manifest and refuses another than the one of that digest
-// and release.
-func openPack(payload io.Reader, release, digest string) (*packReader, error) {
+// claim is what a pack must hold.
+type claim struct {
+	release, digest string
+	signed          *Signed
+}
+
+// openPack reads a pack's manifest and refuses another than the one that is claimed,
+// or one that is not signed as demanded.
+func (m Machine) openPack(ctx context.Context, payload io.Reader, c claim) (*packReader, error) {
 	z, err := zstd.NewReader(payload, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(32<<20))
 	if err != nil {
 		return nil, err
 	}
 	p := &packReader{z: z, t: tar.NewReader(bufio.NewReaderSize(z, 256<<10))}
-	if err := p.open(release, digest); err != nil {
+	if err := p.open(ctx, m, c); err != nil {
 		p.close()
 		return nil, err
 	}
@@ -41,7 +50,9 @@ func openPack(payload io.Reader, release, digest string) (*packReader, error) {
 
 func (p *packReader) close() { p.z.Close() }
 
-func (p *packReader) open(release, digest string) error {
+// open takes nothing of the manifest apart before its digest and its signature are
+// what they should be.
+func (p *packReader) open(ctx context.Context, m Machine, c claim) error {
 	h, err := p.t.Next()
 	if err != nil {
 		return Failf(CodePayload, "the pack broke off before the manifest: %v", err)
@@ -49,21 +60,34 @@ func (p *packReader) open(release, digest string) error {
 	if p.raw, err = p.small(h, packManifest); err != nil {
 		return err
 	}
-	if got := digestOf(p.raw); got != digest {
-		return Failf(CodePayload, "the pack holds the manifest with digest %.12s, not %.12s: the release was built again", got, digest)
+	if got := digestOf(p.raw); got != c.digest {
+		return Failf(CodePayload, "the pack holds the manifest with digest %.12s, not %.12s: the release was built again", got, c.digest)
+	}
+	if h, err = p.t.Next(); err != nil {
+		return Failf(CodePayload, "the pack broke off after the manifest: %v", err)
+	}
+	if p.signature, err = p.small(h, packSignature); err != nil {
+		return err
+	}
+	if _, err := m.demand(ctx, c.signed, SignedText(c.digest), p.signature); err != nil {
+		return fmt.Errorf("the pack's manifest of %s is refused: %w", c.release, err)
 	}
 	if p.manifest, err = decodeManifest(p.raw); err != nil {
 		return fmt.Errorf("cannot use the pack's manifest: %w", err)
 	}
-	if p.manifest.Release != release {
-		return Failf(CodePayload, "the pack holds the manifest of %s, not of %s", p.manifest.Release, release)
+	if p.manifest.Release != c.release {
+		return Failf(CodePayload, "the pack holds the manifest of %s, not of %s", p.manifest.Release, c.release)
 	}
-	return nil
+	return p.manifest.asWritten(p.raw)
 }
 
 // small reads an entry that fits into memory.
 func (p *packReader) small(h *tar.Header, name string) ([]byte, error) {
-	if h.Name != name || h.Size > maxRequest {
+	limit := int64(maxRequest)
+	if name == packSignature {
+		limit = maxSignature
+	}
+	if h.Name != name || h.Size > limit {
 		return nil, Failf(CodePayload, "the pack holds %q (%d bytes) where %s should be", h.Name, h.Size, name)
 	}
 	b := make([]byte, h.Size)

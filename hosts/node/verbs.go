@@ -22,6 +22,8 @@ func (m Machine) Verbs() []Verb {
 
 		// Releases.
 		{Name: "manifest.show", Run: Typed(m.manifestShow)},
+		{Name: "manifest.sign", Changes: true, Run: Typed(m.signManifest)},
+		{Name: "signature.check", Run: Typed(m.checkSignature)},
 		{Name: "pack", Stream: m.pack},
 		{Name: "place.want", Run: Typed(m.placeWant)},
 		{Name: "place.put", Changes: true, Run: Typed(m.placePut)},
