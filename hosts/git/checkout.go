@@ -120,14 +120,26 @@ func TreeHash(ctx context.Context, dir string, paths []string) (string, error) {
 // sorted by path, and the tree hash of those that are there, computed as
 // TreeHash does. Untracked files do not count.
 func Compare(ctx context.Context, dir string, want []File) (tree string, out []Difference, err error) {
-	paths := make([]string, len(want))
-	for i, f := range want {
-		paths[i] = f.Path
+	return CompareBut(ctx, dir, want, nil)
+}
+
+// CompareBut is Compare for a dir in whose place of some files, those that elsewhere
+// tells, something else is meant to lie: they are taken to be as the tree has them.
+func CompareBut(ctx context.Context, dir string, want []File, elsewhere func(path string) bool) (tree string, out []Difference, err error) {
+	var paths []string
+	var taken []File
+	for _, f := range want {
+		if elsewhere != nil && elsewhere(f.Path) {
+			taken = append(taken, f)
+		} else {
+			paths = append(paths, f.Path)
+		}
 	}
 	files, missing, err := scan(ctx, dir, paths)
 	if err != nil {
 		return "", nil, err
 	}
+	files = append(files, taken...)
 	for _, p := range missing {
 		out = append(out, Difference{p, "missing"})
 	}
