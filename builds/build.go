@@ -34,7 +34,7 @@ func (b *Builder) Check(ctx context.Context, r Recipe, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	if state.State == Whole && state.Recipe == digest {
+	if state.State == Whole && state.Recipe == digest && b.unsigned(state) == nil {
 		return nil // nothing will be built
 	}
 	if state.State == Foreign {
@@ -154,15 +154,22 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 	for _, d := range built.Departures {
 		say("departing from the release's own pins: " + d)
 	}
+	if err := b.canSign(ctx); err != nil {
+		return Built{}, err
+	}
 	state, err := b.look(ctx, r, true)
 	if err != nil {
 		return Built{}, err
 	}
+	unsigned := b.unsigned(state)
 	switch {
-	case state.State == Whole && state.Recipe == digest:
+	case state.State == Whole && state.Recipe == digest && unsigned == nil:
 		say(fmt.Sprintf("%s is built already, all %d files as its manifest has them", r.Release.Version, state.Manifest.Files))
 		built.Manifest, built.Cached, built.Unverified = *state.Manifest, true, state.Unverified
-		return built, nil
+		built.SignedBy, err = b.signer()
+		return built, err
+	case state.State == Whole && state.Recipe == digest:
+		say(fmt.Sprintf("the build of %s is made again: %v", r.Release.Version, unsigned))
 	case state.State == Unfinished:
 		say("an unfinished build of " + r.Release.Version.String() + " is begun again from nothing")
 	case state.State == Damaged:
@@ -180,9 +187,9 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 		return Built{}, err
 	}
 	m := making{b: b, r: r, built: &built, say: say}
-	for _, part := range []func(context.Context) error{m.gems, m.packages, m.compile, m.conclude} {
+	for _, part := range []func(context.Context) error{m.gems, m.packages, m.compile, m.conclude, m.sign, m.evict} {
 		if err := part(ctx); err != nil {
-			return Built{}, err
+			return built, err
 		}
 	}
 	return built, nil

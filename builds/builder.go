@@ -32,6 +32,11 @@ type Builder struct {
 	// MinMemory is the memory that must be available, bytes; 0 for 3 GiB (the
 	// front end's compiler was seen to take 2.8 GB).
 	MinMemory int64
+	// Signer signs what was built here; nil for no signatures. A build that lies on the
+	// builder and is not signed by it is made again.
+	Signer Signer
+	// Refit is refit's own version, for the provenance.
+	Refit string
 	// Poll is how often a running step is asked for; 0 for 500 ms.
 	Poll time.Duration
 	// Silence is how long a step that fetches may say nothing; 0 for five minutes. Those
@@ -48,6 +53,8 @@ type Builder struct {
 // Built is a release that lies whole on the builder.
 type Built struct {
 	Manifest node.Head `json:"manifest"`
+	// SignedBy is the fingerprint of the key that signed it; empty for none.
+	SignedBy string `json:"signed_by,omitempty"`
 	// Recipe is the digest of the recipe it was built by.
 	Recipe string `json:"recipe"`
 	// Cached: it lay there already; nothing was done.

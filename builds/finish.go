@@ -185,6 +185,8 @@ type FinishIn struct {
 	Toolchain Toolchain `json:"toolchain"`
 	// Departures from what the tag asks for, for the record.
 	Departures []string `json:"departures,omitempty"`
+	// Claims are what the build is said to be, for its provenance.
+	Claims Claims `json:"claims"`
 }
 
 // FinishOut is the finished build.
@@ -192,6 +194,8 @@ type FinishOut struct {
 	Manifest node.Head `json:"manifest"`
 	// Unverified says what was held to no checksum of the release's, a line each.
 	Unverified []string `json:"unverified,omitempty"`
+	// Gaps tell what the bill of materials lacks, one line each.
+	Gaps []string `json:"gaps,omitempty"`
 }
 
 // finish hands the release to root, writes its manifest and takes the mark away
@@ -215,6 +219,21 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	if err != nil {
 		return fail(err)
 	}
+	toolchains, err := made(in.Toolchain)
+	if err != nil {
+		return fail(err)
+	}
+	osName, err := osRelease()
+	if err != nil {
+		return fail(err)
+	}
+	witness, err := newWitness(dir, in, src, osName, toolchains)
+	if err != nil {
+		return fail(err)
+	}
+	if err := witness.bill(); err != nil {
+		return fail(err)
+	}
 	if err := seal(dir, src.Tag.Time); err != nil {
 		return fail(err)
 	}
@@ -223,12 +242,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 		return fail(err)
 	}
 	files = slices.DeleteFunc(files, func(e node.Entry) bool { return e.Path == markFile })
-	osName, err := osRelease()
-	if err != nil {
-		return fail(err)
-	}
-	toolchains, err := made(in.Toolchain)
-	if err != nil {
+	if files, err = witness.state(files); err != nil {
 		return fail(err)
 	}
 	m := node.Manifest{
@@ -247,7 +261,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, markFile)), syncDir(filepath.Join(dir, ".refit"))); err != nil {
 		return fail(err)
 	}
-	return FinishOut{Manifest: head, Unverified: m.Unverified}, nil
+	return FinishOut{Manifest: head, Unverified: m.Unverified, Gaps: witness.gaps}, nil
 }
 
 // made names the toolchains that lie on this host and that the release was built with.

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,7 +106,7 @@ func (h *host) answer(ctx context.Context, verb string, in any, payload io.Reade
 		log := h.logs[q.Unit]
 		return node.JobLogOut{Data: []byte(log[q.Offset:]), Next: int64(len(log)), Size: int64(len(log))}, nil
 	}
-	for _, v := range builds.Verbs() {
+	for _, v := range slices.Concat(builds.Verbs(), node.Verbs()) {
 		if v.Name == verb {
 			b, err := json.Marshal(in)
 			if err != nil {

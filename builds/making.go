@@ -183,7 +183,7 @@ func (m *making) compile(ctx context.Context) error {
 // conclude proves what was built and makes it whole.
 func (m *making) conclude(ctx context.Context) error {
 	v := m.r.Release.Version
-	err := m.b.timed("finish", m.built, func() error {
+	return m.b.timed("finish", m.built, func() error {
 		if err := m.call(ctx, "build.clean", CleanIn{Layout: m.r.Layout, Version: v}, nil); err != nil {
 			return err
 		}
@@ -193,18 +193,20 @@ func (m *making) conclude(ctx context.Context) error {
 		}
 		m.say(fmt.Sprintf("the tracked files are unmodified after the build, and all %d files that the asset manifests name are there", proof.Assets))
 		var out FinishOut
-		if err := m.call(ctx, "build.finish", FinishIn{Layout: m.r.Layout, Version: v, Recipe: m.built.Recipe, Toolchain: m.r.Toolchain, Departures: m.built.Departures}, &out); err != nil {
+		if err := m.call(ctx, "build.finish", FinishIn{Layout: m.r.Layout, Version: v, Recipe: m.built.Recipe, Toolchain: m.r.Toolchain, Departures: m.built.Departures, Claims: m.b.claims(m.r)}, &out); err != nil {
 			return err
+		}
+		for _, gap := range out.Gaps {
+			m.say("the bill of materials is not complete: " + gap)
 		}
 		m.built.Manifest, m.built.Unverified = out.Manifest, out.Unverified
 		m.say(fmt.Sprintf("%s is built: %d files, %s", v, out.Manifest.Files, size(out.Manifest.Bytes)))
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return m.evict(ctx)
 }
+
+// sign has the operator's key sign what conclude made.
+func (m *making) sign(ctx context.Context) error { return m.b.sign(ctx, m.r, m.built, m.say) }
 
 // evict removes what the builder has kept too long. The release is whole by now, so
 // that this cannot be done is said and harms nothing.

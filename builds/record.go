@@ -19,6 +19,9 @@ const (
 	markFile   = ".refit/unfinished" // the mark of a build in work
 	sourceFile = ".refit/source.json"
 	recipeFile = ".refit/recipe.json"
+	// What the build says of itself: how it came to be, and what it is made of.
+	provenanceFile = ".refit/provenance.json"
+	billFile       = ".refit/sbom.json"
 )
 
 // mark stands in a release while it is built, from its first moment to its last.
@@ -105,8 +108,9 @@ type LookOut struct {
 	Recipe string `json:"recipe,omitempty"`
 	// Live: it is what runs on this host.
 	Live bool `json:"live,omitempty"`
-	// Manifest of a Whole build.
-	Manifest *node.Head `json:"manifest,omitempty"`
+	// Manifest of a Whole build, and its signature, empty for none.
+	Manifest  *node.Head `json:"manifest,omitempty"`
+	Signature []byte     `json:"signature,omitempty"`
 	// Unverified says what of a Whole build was held to no checksum of the release's own.
 	Unverified []string `json:"unverified,omitempty"`
 	// Differences of a Damaged one, the first ten.
@@ -140,6 +144,9 @@ func look(ctx context.Context, in LookIn) (LookOut, error) {
 		return out, nil
 	}
 	out.State, out.Recipe, out.Manifest, out.Unverified = Whole, rec.Digest, &head, manifest.Unverified
+	if out.Signature, err = node.ReadSignature(dir); err != nil {
+		return out, fmt.Errorf("cannot read the signature of %s: %w", dir, err)
+	}
 	if !in.Verify {
 		return out, nil
 	}

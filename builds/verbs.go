@@ -62,6 +62,9 @@ func Verbs() []node.Verb {
 		{Name: "build.finish", Changes: true, Run: node.Typed(func(ctx context.Context, in FinishIn, _ io.Reader, _ func(string)) (FinishOut, error) {
 			return finish(ctx, in)
 		})},
+		{Name: "source.show", Run: node.Typed(func(ctx context.Context, in SourceIn, _ io.Reader, _ func(string)) (SourceOut, error) {
+			return sourceShow(ctx, in)
+		})},
 		{Name: "build.remove", Changes: true, Run: node.Typed(func(ctx context.Context, in RemoveIn, _ io.Reader, _ func(string)) (RemoveOut, error) {
 			return remove(ctx, in)
 		})},
