@@ -33,7 +33,7 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 	for _, line := range built.Unverified {
 		say("not verified: %s", line)
 	}
-	say("manifest %.12s, %d files", built.Manifest.Digest, built.Manifest.Files)
+	say("manifest %.12s, %d files%s", built.Manifest.Digest, built.Manifest.Files, orWhy(built.SignedBy != "", ", signed with "+built.SignedBy, ", not signed"))
 	return nil
 }
 

@@ -139,6 +139,10 @@ type Deps struct {
 	// Toolchains are where Ruby and Node come from, but for what the mirrors say of
 	// gems and git.
 	Toolchains toolchain.Sources
+	// Signing is whose signature nodes ask of what they are given; nil for nobody's.
+	Signing *node.Signed
+	// Source is upstream as this machine sees it, to hold nodes to; nil for none.
+	Source Source
 	// ProbeToken is the file of the probe account's token on web nodes; "" for none.
 	ProbeToken string
 	Waits      Waits
@@ -146,6 +150,11 @@ type Deps struct {
 	Limits     Limits
 	// Keep is how many releases stay on nodes beside the live one.
 	Keep int
+}
+
+// Source resolves the tags of upstream's repository. *upstream.Source is one.
+type Source interface {
+	Tag(ctx context.Context, v builds.Version) (builds.Release, error)
 }
 
 // ProxyFiles are paths on every proxy.

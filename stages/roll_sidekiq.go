@@ -147,6 +147,10 @@ func (s rollSidekiq) move(ctx context.Context, release string, say pipeline.Say)
 }
 
 func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.Say) error {
+	digest, err := s.d.proven(ctx, s.n, s.f, release, say)
+	if err != nil {
+		return err
+	}
 	// A worker that does not run is missed by nobody: its peers need not be asked.
 	working, err := s.running(ctx)
 	if err != nil {
@@ -166,7 +170,7 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
 		return err
 	}
-	if err := s.d.switchTo(ctx, s.n, release, say); err != nil {
+	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
 		return err
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
@@ -260,9 +264,10 @@ func (d Deps) units(ctx context.Context, n Node, op node.UnitOp, units []string,
 	return nil
 }
 
-// switchTo points a node's live link at a release.
-func (d Deps) switchTo(ctx context.Context, n Node, release string, say pipeline.Say) error {
-	out, err := n.Agent.Switch(ctx, node.SwitchIn{Home: d.Layout.Home, Release: release})
+// switchTo points a node's live link at a release; the digest, if any, is that of its
+// verified manifest.
+func (d Deps) switchTo(ctx context.Context, n Node, release, digest string, say pipeline.Say) error {
+	out, err := n.Agent.Switch(ctx, node.SwitchIn{Home: d.Layout.Home, Release: release, Digest: digest})
 	if err != nil {
 		return fmt.Errorf("cannot switch %s to %s: %w", n.Name, release, err)
 	}

@@ -202,6 +202,10 @@ func (s rollWeb) giveBack(ctx context.Context, say pipeline.Say) error {
 }
 
 func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) error {
+	digest, err := s.d.proven(ctx, s.n, s.f, release, say)
+	if err != nil {
+		return err
+	}
 	if s.missed(ctx) == nil {
 		g := s.d.gate(fmt.Sprintf("another web node serves while %s is out", s.n.Name), 0, s.peerServes)
 		g.Safe = true
@@ -221,7 +225,7 @@ func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) 
 	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
 		return err
 	}
-	if err := s.d.switchTo(ctx, s.n, release, say); err != nil {
+	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
 		return err
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})

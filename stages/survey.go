@@ -47,6 +47,10 @@ type View struct {
 	ProxyErr    map[string]error
 	// Known are the releases that upstream has tagged.
 	Known []builds.Version
+	// Signing is why a node would not accept what is signed now, by node; SigningErr
+	// why nothing can be signed.
+	Signing    map[string]error
+	SigningErr error
 	// Search is the search server, which Mastodon can do without.
 	Search    mastodon.Search
 	SearchErr error
@@ -58,7 +62,7 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 	v := &View{
 		At: time.Now().UTC(), Facts: map[string]node.Facts{}, Unreachable: map[string]error{},
 		Proxies: map[string]nginx.Facts{}, Upstreams: map[string]nginx.UpstreamOut{}, ProxyErr: map[string]error{},
-		Web: map[string]error{}, Redis: map[string]mastodon.RedisServers{}, RedisErr: map[string]error{},
+		Web: map[string]error{}, Redis: map[string]mastodon.RedisServers{}, RedisErr: map[string]error{}, Signing: map[string]error{},
 	}
 	say("looking at %d hosts", len(d.Fleet))
 	salt := []byte(rand.Text())
@@ -78,6 +82,7 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 	wg.Go(func() { d.lookAtProxies(ctx, v, reachable.With(hosts.Proxy), &mu) })
 	wg.Go(func() { d.lookAtWeb(ctx, v, reachable.With(hosts.Web), &mu) })
 	wg.Go(func() { d.lookAtRedis(ctx, v, reachable.Apps(), &mu) })
+	wg.Go(func() { d.lookAtSigning(ctx, v, reachable.Apps(), &mu) })
 	wg.Go(func() {
 		db, err := d.database(ctx)
 		mu.Lock()
@@ -232,6 +237,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	for _, line := range f.Recipe.Unverified() {
 		f.Said = append(f.Said, "cannot be verified: "+line)
 	}
+	f.Said = append(f.Said, d.Gaps()...)
 	d.order(v, f)
 	if !r.First {
 		if v.Known, err = r.Source.Tags(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/mastodon"
@@ -17,15 +18,46 @@ import (
 type Verdict struct {
 	Host    string `json:"host"`
 	Release string `json:"release"`
-	Commit  string `json:"commit,omitempty"`
-	Tree    string `json:"tree,omitempty"`
-	// Files were hashed again; Unmodified says that all are as the manifest has them.
-	Files      int      `json:"files"`
-	Unmodified bool     `json:"unmodified"`
-	Faults     []string `json:"faults,omitempty"`
+	// Commit is that of the tag that the release was built from; Tree is git's tree hash,
+	// computed on the node from the files that lie there.
+	Commit string `json:"commit,omitempty"`
+	Tree   string `json:"tree,omitempty"`
+	// Digest is the manifest's; SignedBy whose signature it has.
+	Digest   string `json:"digest,omitempty"`
+	SignedBy string `json:"signed_by,omitempty"`
+	// Builder, Built and Run say how the release came to be, by its provenance.
+	Builder string    `json:"builder,omitempty"`
+	Built   time.Time `json:"built,omitzero"`
+	Run     string    `json:"run,omitempty"`
+	// Files were hashed again. Unmodified: every one is as it was built, the source as
+	// its tag has it, and the tag is what upstream says where that could be asked.
+	Files      int  `json:"files"`
+	Unmodified bool `json:"unmodified"`
+	// Processes of Mastodon's were looked at; those that do not run what live points to
+	// are among Faults.
+	Processes int `json:"processes"`
+	// Changed are the files that differ, sorted by path; More counts those beyond.
+	Changed []Changed `json:"changed,omitempty"`
+	More    int       `json:"more,omitempty"`
+	// Faults are all else that is wrong; NotKnown what could not be found out.
+	Faults   []string `json:"faults,omitempty"`
+	NotKnown []string `json:"not_known,omitempty"`
 }
 
-// Verify asks the gates once on every node and hashes what runs there again.
+// Changed is a file that is not as it was built.
+type Changed struct {
+	Path string `json:"path"`
+	What string `json:"what"`
+	// Part is what it belongs to: "source", "gems", "assets", "node packages", "refit's own".
+	Part string `json:"part"`
+}
+
+// Wrong tells whether anything is.
+func (v Verdict) Wrong() bool { return len(v.Faults)+len(v.Changed)+v.More > 0 || !v.Unmodified }
+
+// Verify asks the gates once on every node, and proves what runs there again: the source
+// by git's tree hash, every file by its manifest, that by its signature, and each process
+// by the directory and the program that the kernel says it has.
 func (d Deps) Verify(ctx context.Context, say pipeline.Say) []Verdict {
 	var mu sync.Mutex
 	var out []Verdict
@@ -36,46 +68,46 @@ func (d Deps) Verify(ctx context.Context, say pipeline.Say) []Verdict {
 		out = append(out, v)
 	})
 	slices.SortFunc(out, func(a, b Verdict) int { return strings.Compare(a.Host, b.Host) })
+	d.alike(ctx, out)
+	d.asUpstream(ctx, out)
 	return out
 }
 
 func (d Deps) verify(ctx context.Context, n Node, say pipeline.Say) Verdict {
 	v := Verdict{Host: n.Name}
-	fault := func(err error) bool {
-		if err != nil {
-			v.Faults = append(v.Faults, err.Error())
-		}
-		return err != nil
-	}
 	facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: d.Layout.Home})
-	if fault(err) {
+	if v.fault(err) {
 		return v
 	}
 	if v.Release = facts.Live; v.Release == "" {
 		v.Faults = append(v.Faults, d.Layout.Live+" is no link to a release")
 		return v
 	}
-	fault(d.runsOnly(ctx, n, v.Release))
-	m, err := n.Agent.Manifest(ctx, node.ManifestIn{Home: d.Layout.Home, Release: v.Release})
-	if !fault(err) {
-		v.Commit, v.Tree = m.Commit, m.Tree
-		found, err := n.Agent.PlaceVerify(ctx, node.VerifyIn{Home: d.Layout.Home, Release: v.Release}, sayer(n, say))
-		if !fault(err) {
-			v.Files = found.Files
-			v.Unmodified = len(found.Differences)+found.More == 0
-			for _, diff := range found.Differences {
-				v.Faults = append(v.Faults, fmt.Sprintf("%s: %s", diff.Path, diff.What))
-			}
-		}
-	}
+	v.fault(d.runsOnly(ctx, n, v.Release))
+	d.proveFiles(ctx, n, &v, say)
+	d.proveProcesses(ctx, n, &v)
 	if n.Has(hosts.Web) {
-		fault(d.serves(ctx, n, v.Release, 0))
-		fault(d.inRotation(ctx, n))
+		v.fault(d.serves(ctx, n, v.Release, 0))
+		v.fault(d.inRotation(ctx, n))
 	}
 	if n.Has(hosts.Sidekiq) {
-		fault(d.workersRun(ctx, n, v.Release, mastodon.SidekiqState{}, &Facts{Baseline: Baseline{At: facts.Clock}}))
+		v.fault(d.workersRun(ctx, n, v.Release, mastodon.SidekiqState{}, &Facts{Baseline: Baseline{At: facts.Clock}}))
 	}
 	return v
+}
+
+// fault notes an error, and tells whether it is one.
+func (v *Verdict) fault(err error) bool {
+	if err != nil {
+		v.Faults = append(v.Faults, err.Error())
+	}
+	return err != nil
+}
+
+// modified notes what says that the release is not what was built.
+func (v *Verdict) modified(format string, args ...any) {
+	v.Unmodified = false
+	v.Faults = append(v.Faults, fmt.Sprintf(format, args...))
 }
 
 // Fleetwide judges a look at the fleet without any release in mind: what would

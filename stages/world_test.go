@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/mastodon"
@@ -65,6 +66,16 @@ type world struct {
 	ends     func(*world, node.Job) node.Job // what a job did when it ends
 	log      string
 	written  []byte // the last file that was put anywhere
+
+	// What a node finds when it hashes a release, "kirk v4.5.15", and how often one was
+	// asked; what git's tree hash is there, what runs, and what the keeper has on record.
+	proved    map[string]node.VerifyOut
+	asked     []string // "kirk v4.5.15 digest signed"
+	switched  []string // "kirk digest"
+	sources   map[string]builds.SourceOut
+	processes map[string]node.RunningOut
+	record    []byte
+	refuses   map[string]string // why a node does not accept a signature
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -207,6 +218,41 @@ func (w *world) verbs(n Node) []node.Verb {
 			deed("keep %s", strings.Join(in.Keep, " "))
 			return node.PruneOut{Removed: []string{"v4.5.12"}}, nil
 		}),
+		answer(w, n, "place.verify", func(in node.VerifyIn) (node.VerifyOut, error) {
+			w.asked = append(w.asked, strings.TrimSpace(n.Name+" "+in.Release+" "+in.Digest))
+			if out, ok := w.proved[n.Name+" "+in.Release]; ok {
+				return out, nil
+			}
+			return w.whole(in.Release), nil
+		}),
+		answer(w, n, "source.show", func(in builds.SourceIn) (builds.SourceOut, error) {
+			if out, ok := w.sources[n.Name]; ok {
+				return out, nil
+			}
+			return w.source(in.Version.String()), nil
+		}),
+		answer(w, n, "running", func(in node.RunningIn) (node.RunningOut, error) {
+			if out, ok := w.processes[n.Name]; ok {
+				return out, nil
+			}
+			out := node.RunningOut{Live: w.live[n.Name]}
+			for i, u := range in.Units {
+				out.Processes = append(out.Processes, node.Process{Pid: 100 + i, Name: "ruby", Unit: u, Release: w.live[n.Name]})
+			}
+			return out, nil
+		}),
+		answer(w, n, "signature.check", func(in node.SignatureIn) (node.SignatureOut, error) {
+			if why := w.refuses[n.Name]; why != "" {
+				return node.SignatureOut{}, node.Failf(node.CodeSignature, "%s", why)
+			}
+			return node.SignatureOut{By: in.Signed.Identity}, nil
+		}),
+		answer(w, n, "file.get", func(node.FileGetIn) (node.FileGetOut, error) {
+			if w.record == nil {
+				return node.FileGetOut{}, node.Failf(node.CodeNotFound, "there is no such file")
+			}
+			return node.FileGetOut{Content: w.record}, nil
+		}),
 		answer(w, n, "units.show", func(node.UnitsIn) (node.UnitsOut, error) { return w.units(n), nil }),
 		answer(w, n, "units", func(in node.UnitsIn) (node.UnitsOut, error) {
 			deed("%s", strings.TrimSpace(string(in.Op)+" "+in.Signal))
@@ -225,6 +271,7 @@ func (w *world) verbs(n Node) []node.Verb {
 		}),
 		answer(w, n, "switch", func(in node.SwitchIn) (node.SwitchOut, error) {
 			deed("switch to %s", in.Release)
+			w.switched = append(w.switched, strings.TrimSpace(n.Name+" "+in.Digest))
 			out := node.SwitchOut{Old: w.live[n.Name], New: in.Release, Changed: w.live[n.Name] != in.Release}
 			w.live[n.Name] = in.Release
 			return out, nil
@@ -303,6 +350,26 @@ func (w *world) verbs(n Node) []node.Verb {
 			return node.JobLogOut{Data: []byte(w.log[from:]), Next: int64(len(w.log)), Size: int64(len(w.log))}, nil
 		}),
 	}
+}
+
+// whole is a release that is as it was placed.
+func (w *world) whole(release string) node.VerifyOut {
+	for _, r := range []builds.Release{w.f.From, w.f.To} {
+		if r.Version.String() == release {
+			return node.VerifyOut{Head: node.Head{Release: release, Commit: r.Tag.Commit, Tree: r.Tag.Tree, Digest: "digest of " + release, Files: 7}}
+		}
+	}
+	return node.VerifyOut{}
+}
+
+// source is one whose files are its tag's.
+func (w *world) source(release string) builds.SourceOut {
+	for _, r := range []builds.Release{w.f.From, w.f.To} {
+		if r.Version.String() == release {
+			return builds.SourceOut{Tag: r.Tag, Tree: r.Tag.Tree, Files: 5, Builder: "refit://khan", Run: "u-1", Finished: morning}
+		}
+	}
+	return builds.SourceOut{}
 }
 
 func (w *world) units(n Node) node.UnitsOut {
