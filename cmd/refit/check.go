@@ -134,6 +134,7 @@ func (c config) check(w *wrongs) {
 		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
 	}
 	c.checkUpstream(w)
+	c.checkSigning(w)
 	c.checkPolicy(w)
 	c.checkNotify(w)
 	c.checkHosts(w)

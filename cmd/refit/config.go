@@ -34,6 +34,7 @@ type config struct {
 	Toolchain toolchainConfig `yaml:"toolchain"`
 	Mirrors   mirrorsConfig   `yaml:"mirrors"`
 	Build     buildConfig     `yaml:"build"`
+	Signing   *signingConfig  `yaml:"signing"`
 	Waits     waitsConfig     `yaml:"waits"`
 	Holds     holdsConfig     `yaml:"holds"`
 	Limits    limitsConfig    `yaml:"limits"`
@@ -148,6 +149,16 @@ type buildConfig struct {
 	KeepSize bytesSize     `yaml:"keep_size"`
 	// Precompile sends Ruby's code compiled.
 	Precompile bool `yaml:"precompile"`
+}
+
+// signingConfig says who signs what is built, and who may, as far as nodes are concerned.
+type signingConfig struct {
+	// Key is a private ssh key, or the public half of one that the ssh agent has.
+	Key string `yaml:"key"`
+	// Identity is the name that the key has in the nodes' file of allowed signers.
+	Identity string `yaml:"identity"`
+	// Allowed is the path of that file on every node.
+	Allowed string `yaml:"allowed"`
 }
 
 type waitsConfig struct {

@@ -33,6 +33,7 @@ func doctorCommand(s streams) *cli.Command {
 				return x.halted(look, c.Bool("fix"))
 			}
 			refused, said := x.deps.Fleetwide(v)
+			said = append(said, x.deps.Gaps()...)
 			said = append(said, x.cannotTell(look)...)
 			left, err := x.left(look)
 			if look.Err() != nil {

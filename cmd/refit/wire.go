@@ -104,14 +104,15 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	}
 	builder := x.deps.Fleet.With(hosts.Builder)[0]
 	x.deps.Builder = &builds.Builder{
-		Host: builder.Agent, Name: builder.Name, Upstream: c.Upstream.Repository,
+		Host: builder.Agent, Name: builder.Name, Upstream: c.Upstream.Repository, Refit: version,
 		MinFree: int64(c.Build.Disk), MinMemory: int64(c.Build.Memory), Silence: c.Build.Silence,
 		KeepAge: c.Build.KeepFor, KeepBytes: int64(c.Build.KeepSize),
 	}
 	if x.deps.Toolchains, err = c.toolchains(); err != nil {
 		return nil, err
 	}
-	return x, nil
+	x.deps.Source = x.source
+	return x, x.wireSigning()
 }
 
 func (x *session) wireFleet(run, binary string) error {
