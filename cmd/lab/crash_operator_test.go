@@ -60,7 +60,7 @@ func (o *operator) furnish(program string) error {
 	if err != nil {
 		return err
 	}
-	conf := strings.NewReplacer(f.KeyFile(), "./key", f.KnownHosts(), "./known_hosts").Replace(string(text))
+	conf := strings.NewReplacer(f.KeyFile(), "./key", f.KnownHosts(), "./known_hosts", f.SigningKey(), "./signing").Replace(string(text))
 	if conf == string(text) {
 		return fmt.Errorf("%s names neither %s nor %s", f.Config(), f.KeyFile(), f.KnownHosts())
 	}
@@ -70,7 +70,7 @@ func (o *operator) furnish(program string) error {
 	for _, file := range []struct {
 		name, from string
 		mode       os.FileMode
-	}{{"refit", program, 0o755}, {"key", f.KeyFile(), 0o600}, {"known_hosts", f.KnownHosts(), 0o600}} {
+	}{{"refit", program, 0o755}, {"key", f.KeyFile(), 0o600}, {"known_hosts", f.KnownHosts(), 0o600}, {"signing", f.SigningKey(), 0o600}} {
 		b, err := os.ReadFile(file.from)
 		if err != nil {
 			return err

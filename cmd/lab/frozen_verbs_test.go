@@ -54,8 +54,10 @@ i=0; while [ $i -lt 600 ]; do echo $i > $HOME/releases/v1.0.1/public/packs/a-$i.
 	halfBuilt = `r=$HOME/releases/v4.5.2; mkdir -p $r/.refit $r/tmp/x $r/log $r/app /root/ops/cache/build/v4.5.2/tmp
 echo '{}' > $r/.refit/unfinished; echo '{"tag":{"name":"v4.5.2","commit":"c","tree":"t"},"files":[]}' > $r/.refit/source.json
 i=0; while [ $i -lt 600 ]; do echo $i > $r/tmp/x/$i; echo $i > $r/log/$i; echo $i > $r/app/$i; i=$((i+1)); done`
-	opsUnit = "refit-ops.service"
-	opsJob  = "refit-ops-job.service"
+	// aManifest is that of a release without files.
+	aManifest = `{"format":1,"release":"v1.0.1","commit":"","tree":"","os":"","arch":"","ruby":"","node":"","built":"0001-01-01T00:00:00Z","files":[]}`
+	opsUnit   = "refit-ops.service"
+	opsJob    = "refit-ops-job.service"
 )
 
 // frozenVerbs are the cases, by verb. repository and npm are the lab's.
@@ -82,10 +84,14 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 			in:      node.UnitIn{Unit: opsJob}, watch: jobState,
 		},
 		"place.put": {prepare: "mkdir -p $HOME/releases", in: node.PutIn{Home: opsHome, Release: manifest.Release, Digest: manifest.Digest}, payload: pack, watch: opsFiles},
-		"bridge":    {prepare: twoReleases, in: node.BridgeIn{Home: opsHome, From: "v1.0.1", To: "v1.0.2"}, watch: opsFiles},
-		"switch":    {prepare: twoReleases, in: node.SwitchIn{Home: opsHome, Release: "v1.0.2"}, watch: opsFiles},
-		"prune":     {prepare: twoReleases, in: node.PruneIn{Home: opsHome, Keep: []string{"v1.0.1"}}, watch: opsFiles},
-		"file.put":  {prepare: "echo old > /root/ops/file", in: node.FilePutIn{Path: "/root/ops/file", Content: []byte("new"), Validate: []string{"sleep", "0.1"}}, watch: "cat /root/ops/file; " + opsFiles},
+		"manifest.sign": {
+			prepare: `mkdir -p $HOME/releases/v1.0.1/.refit; echo '` + aManifest + `' > $HOME/releases/v1.0.1/.refit/manifest.json`,
+			in:      node.SignIn{Home: opsHome, Release: "v1.0.1", Digest: fmt.Sprintf("%x", sha256.Sum256([]byte(aManifest))), Signature: []byte("a signature")}, watch: opsFiles,
+		},
+		"bridge":   {prepare: twoReleases, in: node.BridgeIn{Home: opsHome, From: "v1.0.1", To: "v1.0.2"}, watch: opsFiles},
+		"switch":   {prepare: twoReleases, in: node.SwitchIn{Home: opsHome, Release: "v1.0.2"}, watch: opsFiles},
+		"prune":    {prepare: twoReleases, in: node.PruneIn{Home: opsHome, Keep: []string{"v1.0.1"}}, watch: opsFiles},
+		"file.put": {prepare: "echo old > /root/ops/file", in: node.FilePutIn{Path: "/root/ops/file", Content: []byte("new"), Validate: []string{"sleep", "0.1"}}, watch: "cat /root/ops/file; " + opsFiles},
 		"sweep": {
 			prepare: "mkdir -p $HOME/releases; i=0; while [ $i -lt 600 ]; do echo > $HOME/releases/.refit-tmp-$i; i=$((i+1)); done",
 			in:      node.SweepIn{Home: opsHome, Clear: true}, watch: opsFiles,

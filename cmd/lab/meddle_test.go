@@ -25,6 +25,12 @@ type fault struct {
 	hit, mend func(*lab.Lab, context.Context, string) error
 }
 
+// isHarmed puts a file into the release that is placed and not live yet.
+const (
+	isHarmed   faultName = "harmed"
+	harmedFile           = "home/mastodon/releases/v4.5.2/app/models/evil.rb"
+)
+
 // faultOf gives the lab's deeds for a fault of the table.
 func faultOf(name faultName) fault {
 	whole := func(do func(*lab.Lab, context.Context) error) func(*lab.Lab, context.Context, string) error {
@@ -40,6 +46,14 @@ func faultOf(name faultName) fault {
 		isSlow: {
 			func(l *lab.Lab, ctx context.Context, host string) error { return l.Limit(ctx, host, "64kbps") },
 			(*lab.Lab).Unlimit,
+		},
+		isHarmed: {
+			func(l *lab.Lab, _ context.Context, host string) error {
+				return os.WriteFile(filepath.Join(l.Root(host), harmedFile), []byte("evil\n"), 0o644) //nolint:gosec // as a release's files are
+			},
+			func(l *lab.Lab, _ context.Context, host string) error {
+				return os.Remove(filepath.Join(l.Root(host), harmedFile))
+			},
 		},
 		isPromoted: {whole((*lab.Lab).PromoteStandby), whole((*lab.Lab).RebuildStandby)},
 		isMoved:    {whole((*lab.Lab).MoveRedis), none},

@@ -30,6 +30,12 @@ func (l *Lab) KeyFile() string { return l.path("keys", "id_ed25519") }
 // given to refit.
 func (l *Lab) AdminKeyFile() string { return l.path("keys", "admin") }
 
+// SigningKey is the private key that refit signs what it builds with.
+func (l *Lab) SigningKey() string { return l.path("keys", "signing") }
+
+// allowedSigners is the file that says on every node who may sign.
+func (l *Lab) allowedSigners() string { return l.path("keys", "allowed_signers") }
+
 // KnownHosts is the file that names every host's key.
 func (l *Lab) KnownHosts() string { return l.path("known_hosts") }
 
@@ -43,7 +49,7 @@ func (l *Lab) makeKeys(ctx context.Context) error {
 		return fmt.Errorf("cannot make the lab's keys: %w", err)
 	}
 	var known strings.Builder
-	for _, name := range []string{"admin", "id_ed25519"} {
+	for _, name := range []string{"admin", "id_ed25519", "signing"} {
 		if err := sshKey(ctx, l.path("keys", name), "refit-lab "+name); err != nil {
 			return err
 		}
@@ -67,7 +73,21 @@ func (l *Lab) makeKeys(ctx context.Context) error {
 	if err := os.WriteFile(l.KnownHosts(), []byte(known.String()), 0o644); err != nil {
 		return fmt.Errorf("cannot write the lab's known hosts: %w", err)
 	}
-	return l.makeCertificates()
+	return errors.Join(l.allowSigner(), l.makeCertificates())
+}
+
+// allowSigner writes the file of allowed signers.
+func (l *Lab) allowSigner() error {
+	pub, err := os.ReadFile(l.SigningKey() + ".pub")
+	if err != nil {
+		return fmt.Errorf("cannot read the key that signs: %w", err)
+	}
+	words := strings.Fields(string(pub))
+	line := fmt.Sprintf("refit namespaces=\"refit-manifest\" %s %s\n", words[0], words[1])
+	if err := os.WriteFile(l.allowedSigners(), []byte(line), 0o644); err != nil {
+		return fmt.Errorf("cannot write the allowed signers: %w", err)
+	}
+	return nil
 }
 
 func sshKey(ctx context.Context, path, comment string) error {

@@ -185,7 +185,7 @@ func (l *Lab) identity(m Machine, root string, index int) error {
 		case "proxy":
 			copies = append(copies, [3]string{l.path("keys", "web.crt"), "etc/nginx/site.crt", "644"}, [3]string{l.path("keys", "web.key"), "etc/nginx/site.key", "600"})
 		case "node":
-			copies = append(copies, [3]string{l.Authority(), "etc/stunnel/ca.crt", "644"})
+			copies = append(copies, [3]string{l.Authority(), "etc/stunnel/ca.crt", "644"}, [3]string{l.allowedSigners(), "etc/refit/allowed_signers", "644"})
 		case "redis":
 			copies = append(copies, [3]string{l.Authority(), "etc/redis/ca.crt", "644"},
 				[3]string{l.path("keys", "redis.crt"), "etc/redis/redis.crt", "644"}, [3]string{l.path("keys", "redis.key"), "etc/redis/redis.key", "600"})
