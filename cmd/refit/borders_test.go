@@ -31,6 +31,7 @@ var doors = map[string][]string{
 	"github.com/jackc/pgx/v5":             {"hosts/mastodon"},
 	"github.com/joho/godotenv":            {"hosts/mastodon"},
 	"github.com/klauspost/compress":       {"hosts/node"},
+	"github.com/minio/minio-go/v7":        {"builds/store"},
 	"github.com/prometheus/client_golang": {"pipeline/report"},
 	"github.com/redis/go-redis/v9":        {"hosts/mastodon"},
 	"github.com/skeema/knownhosts":        {"hosts/ssh"},
@@ -39,7 +40,7 @@ var doors = map[string][]string{
 	"github.com/yuin/goldmark":            {"builds/notes"},
 	"golang.org/x/crypto/ssh":             {"hosts/git", "hosts/hoststest", "hosts/ssh"},
 	"golang.org/x/net/html":               {"hosts/mastodon"},
-	"golang.org/x/sync":                   {"hosts/lab", "hosts/lab/bench", "hosts/mastodon", "hosts/node", "stages"},
+	"golang.org/x/sync":                   {"builds/store", "hosts/lab", "hosts/lab/bench", "hosts/mastodon", "hosts/node", "stages"},
 	"golang.org/x/sys":                    {"builds", "hosts/lab", "hosts/node"},
 	"golang.org/x/term":                   {"cmd/refit", "pipeline/report"},
 }

@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Rule says what stays in a store. An artifact stays for any one of its reasons.
+type Rule struct {
+	// Keep is how many of the newest releases stay, for each OS release and
+	// architecture.
+	Keep int
+	// Age is for how long an artifact stays whatever else was stored since.
+	Age time.Duration
+}
+
+// strayAge is how old an object of no artifact must be before it is taken for the rest
+// of something that ended: it may belong to one that is being stored now.
+const strayAge = 24 * time.Hour
+
+// Expired are the artifacts that no reason keeps: inUse names, by digest, those that a
+// node runs, could go back to or has in hand. What a kept artifact needs is kept with it;
+// a toolchain stays for no other reason but its age.
+func Expired(all []Artifact, r Rule, inUse func(digest string) bool, now time.Time) []Artifact {
+	newest := slices.Clone(all)
+	slices.SortStableFunc(newest, func(a, b Artifact) int { return b.Stored.Compare(a.Stored) })
+	keep := map[string]bool{}
+	count := map[string]int{}
+	for _, a := range newest {
+		system := a.OS + "\x00" + a.Arch
+		young := now.Sub(a.Stored) < r.Age
+		among := false
+		if a.Kind == Release {
+			among = count[system] < r.Keep
+			count[system]++
+		}
+		if young || among || inUse(a.Digest) {
+			keep[a.Digest] = true
+		}
+	}
+	for grew := true; grew; {
+		grew = false
+		for _, a := range all {
+			for _, d := range a.Needs {
+				if keep[a.Digest] && !keep[d] {
+					keep[d], grew = true, true
+				}
+			}
+		}
+	}
+	var out []Artifact
+	for _, a := range all {
+		if !keep[a.Digest] {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Pruned is what Prune removed.
+type Pruned struct {
+	Artifacts []Artifact
+	// Strays counts the objects that belonged to nothing; Bytes is the room that all of
+	// it took.
+	Strays int
+	Bytes  int64
+}
+
+// Prune removes what the rule does not keep, and objects of no artifact that are a day
+// old. It goes on after an error; what it then returns was removed.
+func (s *Store) Prune(ctx context.Context, r Rule, inUse func(digest string) bool) (Pruned, error) {
+	var out Pruned
+	list, err := s.List(ctx)
+	if err != nil {
+		return out, err
+	}
+	var errs []error
+	for _, a := range Expired(list.Artifacts, r, inUse, s.now()) {
+		if err := s.Remove(ctx, a); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out.Artifacts = append(out.Artifacts, a)
+		out.Bytes += a.Size()
+	}
+	for _, item := range list.Strays {
+		if s.now().Sub(item.Modified) < strayAge {
+			continue
+		}
+		if err := s.Bucket.Remove(ctx, item.Key); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out.Strays++
+		out.Bytes += item.Size
+	}
+	return out, errors.Join(errs...)
+}
