@@ -59,6 +59,8 @@ type PutIn struct {
 	// Writable are the directories of the release, with all below, that Owner may
 	// write to; nil for "tmp" alone. They are made where the manifest has none.
 	Writable []string `json:"writable,omitempty"`
+	// Sealed: nothing in it is writable. So it lies where it was built, or would have been.
+	Sealed bool `json:"sealed,omitempty"`
 }
 
 // PutOut tells what was done.
@@ -67,8 +69,8 @@ type PutOut struct {
 	Placed bool `json:"placed"`
 	// Path is the release's directory.
 	Path string `json:"path"`
-	// Sent, Linked and Copied count files: from the payload, hard-linked to and
-	// copied from other releases of the host.
+	// Sent, Linked and Copied count files: contents from the payload, and files that are
+	// hard-linked to and copied from other releases of the host.
 	Sent   int `json:"sent"`
 	Linked int `json:"linked"`
 	Copied int `json:"copied"`
@@ -150,6 +152,23 @@ type PackIn struct {
 	Digest string `json:"digest"`
 	// Indexes are places in the manifest's Files, rising; none for the manifest alone.
 	Indexes []int `json:"indexes"`
+	// All stands in Indexes' place: every content, once.
+	All bool `json:"all,omitempty"`
+	// Base is a release that every receiver has: the manifest and the files are sent as
+	// what differs from its. Nil for none.
+	Base *Base `json:"base,omitempty"`
+}
+
+// Base is an older release that a pack begins from.
+type Base struct {
+	// Root is its directory on the builder. It is no part of a pack.
+	Root string `json:"root,omitempty"`
+	// Release is its name, under which receivers look for it, and Digest its manifest's.
+	Release string `json:"release"`
+	Digest  string `json:"digest"`
+	// Without are paths in it, with all below, that a receiver's copy may have otherwise:
+	// what is writable, and shared links.
+	Without []string `json:"without,omitempty"`
 }
 
 // PackOut counts what was sent.
@@ -172,6 +191,9 @@ type BridgeIn struct {
 	Home string `json:"home,omitempty"`
 	From string `json:"from"`
 	To   string `json:"to"`
+	// Keep is how long the hashed assets of a release stay when it has given way to
+	// another: To gets from From what From has of releases before it, and is not so old.
+	Keep time.Duration `json:"keep_ns,omitempty"`
 }
 
 // BridgeOut counts the files added to each.
@@ -185,7 +207,8 @@ type BridgeOut struct {
 // Bridge gives each of two releases the hashed assets of the other, so that a
 // page of one finds its files at a node that runs the other. It adds files below
 // public/packs and public/assets that are missing, never manifests, and never
-// replaces one. What it added stands in .refit/bridged.json.
+// replaces one. What it added stands in .refit/bridged.json, with the release whose own
+// it is; that release's manifest lies beside it, in .refit/bridged.
 func (a *Agent) Bridge(ctx context.Context, in BridgeIn) (BridgeOut, error) {
 	return call[BridgeOut](ctx, a, "bridge", in, nil, nil)
 }

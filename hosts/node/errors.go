@@ -21,6 +21,9 @@ var (
 	// ErrPayload: what arrived is not what was announced (cut short, other hash).
 	// Repeating the call is safe.
 	ErrPayload = errors.New("payload damaged")
+	// ErrBase: the host has not the release that a pack begins from. A pack that begins
+	// from none will do.
+	ErrBase = errors.New("another base is needed")
 	// ErrInUse: refused because the release or unit is in use on the host.
 	ErrInUse = errors.New("in use")
 	// ErrSignature: what is to be placed, or lies there, has no signature that the host
@@ -40,6 +43,7 @@ const (
 	CodeNotFound  = "not-found"
 	CodeNoSpace   = "no-space"
 	CodePayload   = "payload"
+	CodeBase      = "base"
 	CodeInUse     = "in-use"
 	CodeSignature = "signature"
 	CodeTimeout   = "timeout"
@@ -76,6 +80,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == CodeNoSpace
 	case ErrPayload:
 		return e.Code == CodePayload
+	case ErrBase:
+		return e.Code == CodeBase
 	case ErrInUse:
 		return e.Code == CodeInUse
 	case ErrSignature:

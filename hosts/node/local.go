@@ -40,6 +40,8 @@ type local struct {
 	// trust believes the manifest of a release as to a file that is there and has its
 	// size. It is for an answer that is verified later; otherwise every file is hashed.
 	trust bool
+	// arrived holds contents of a pack that broke off, by their hash; it may not exist.
+	arrived string
 	// without are contents, by hash, that need not be looked for.
 	without map[string]bool
 }
@@ -68,6 +70,15 @@ func (l local) find(ctx context.Context, want Manifest) (map[string]string, erro
 		}
 	}
 	candidates := make([][]candidate, len(entries))
+	if names, err := readNames(l.arrived); err != nil {
+		return nil, err
+	} else if len(names) > 0 {
+		for _, name := range names {
+			if i, ok := byHash[name]; ok {
+				candidates[i] = append(candidates[i], candidate{path: filepath.Join(l.arrived, name), told: true})
+			}
+		}
+	}
 	for _, r := range releases {
 		m, _, err := ReadManifest(r.dir)
 		if err != nil {

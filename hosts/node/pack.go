@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,14 +17,17 @@ import (
 )
 
 // A pack is a tar stream compressed with zstd. It begins with the manifest, byte by
-// byte as it lies on the builder: whoever built the release encoded it, and nobody
-// else does. The manifest's signature stands after it, empty where there is none, so that
-// nothing else need be read of what is not signed as it should be. Files follow, each named by its index, and before them which they are,
-// so that who receives it can refuse at once what will not do.
+// byte as it lies on the builder, or with what leads there from another that the receiver
+// has: whoever built the release encoded it, and nobody else does. The manifest's signature
+// stands after it, empty where there is none, so that nothing else need be read of what is
+// not signed as it should be. Files follow, each named by its index, then groups of files
+// that are sent as what differs from older ones, and before all of them which they are, so
+// that who receives it can refuse at once what will not do.
 const (
 	packManifest  = "manifest.json"
+	packPatch     = "manifest.patch"
 	packSignature = "manifest.sig"
-	packIndexes   = "indexes.json"
+	packHolds     = "contents.json"
 )
 
 // pack writes a pack. Who receives it verifies every hash, so none but the manifest's
@@ -44,51 +48,89 @@ func (m Machine) pack(ctx context.Context, raw json.RawMessage, w io.Writer, _ f
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the signature of %s: %w", man.Release, err)
 	}
+	if in.All {
+		in.Indexes = slices.Collect(contents(man.Files))
+	}
 	if err := checkIndexes(in.Indexes, man.Files); err != nil {
 		return nil, fmt.Errorf("cannot pack %s: %w", man.Release, err)
+	}
+	var base *baseManifest
+	if in.Base != nil {
+		if base, err = readBase(in.Base.Root, in.Base.Release, in.Base.Digest); err != nil {
+			return nil, fmt.Errorf("cannot pack %s: %w", man.Release, err)
+		}
 	}
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(4<<20))
 	if err != nil {
 		return nil, err
 	}
 	t := tar.NewWriter(z)
-	out, err := packAll(ctx, t, in, man.Files, raw, signature)
+	out, err := packAll(ctx, t, in, packHead{raw, signature}, man.Files, base)
 	if err != nil {
 		return nil, errors.Join(err, z.Close())
 	}
 	return out, errors.Join(t.Close(), z.Close())
 }
 
-func packAll(ctx context.Context, t *tar.Writer, in PackIn, files []Entry, manifest, signature []byte) (PackOut, error) {
+// packHead is what stands before a pack's files.
+type packHead struct{ manifest, signature []byte }
+
+func packAll(ctx context.Context, t *tar.Writer, in PackIn, head packHead, files []Entry, base *baseManifest) (PackOut, error) {
 	var out PackOut
-	if err := packBytes(t, packManifest, manifest); err != nil {
+	if err := packManifestOf(t, in, head.manifest, base); err != nil {
 		return out, err
 	}
-	if err := packBytes(t, packSignature, signature); err != nil {
+	if err := packBytes(t, packSignature, head.signature); err != nil {
 		return out, err
 	}
 	if len(in.Indexes) == 0 {
 		return out, nil
 	}
-	list, err := json.Marshal(in.Indexes)
+	plan, err := planPack(ctx, in, files, base)
 	if err != nil {
 		return out, err
 	}
-	if err := packBytes(t, packIndexes, list); err != nil {
+	list, err := json.Marshal(plan)
+	if err != nil {
+		return out, err
+	}
+	if err := packBytes(t, packHolds, list); err != nil {
 		return out, err
 	}
 	buf := make([]byte, 128<<10)
-	for _, i := range in.Indexes {
+	for _, i := range plan.Indexes {
 		if err := context.Cause(ctx); err != nil {
 			return out, err
 		}
 		if err := packFile(t, in.Root, i, files[i], buf); err != nil {
 			return out, fmt.Errorf("cannot pack %s: %w", files[i].Path, err)
 		}
+	}
+	var groups groupPacker
+	for n, g := range plan.Groups {
+		if err := context.Cause(ctx); err != nil {
+			return out, err
+		}
+		if err := groups.write(t, n, g, in.Root, files, base); err != nil {
+			return out, fmt.Errorf("cannot pack %s and what follows it: %w", files[g.Files[0]].Path, err)
+		}
+	}
+	for _, i := range in.Indexes {
 		out.Files++
 		out.Bytes += files[i].Size
 	}
 	return out, nil
+}
+
+// packManifestOf writes the manifest, or the patch that leads to it. A manifest for which
+// there is no patch was written by another hand; it is sent whole.
+func packManifestOf(t *tar.Writer, in PackIn, manifest []byte, base *baseManifest) error {
+	if base != nil {
+		if b, err := diffManifest(*in.Base, base.raw, manifest); err == nil {
+			return packBytes(t, packPatch, b)
+		}
+	}
+	return packBytes(t, packManifest, manifest)
 }
 
 // checkIndexes refuses what are no places of regular files, or not rising.

@@ -44,8 +44,9 @@ type standing struct {
 // standing looks at what lies where a pack's release or toolchain belongs. A toolchain
 // may be another one than the pack's, if it was made by the same recipe for the same
 // system: releases run from it, and it does what the new one would.
-func (m Machine) standing(ctx context.Context, s shelf, c claim, pack *packReader) (standing, error) {
-	dir := s.dir(c.release)
+func (m Machine) standing(ctx context.Context, pack *packReader) (standing, error) {
+	c := pack.claim
+	dir := c.shelf.dir(c.release)
 	var st standing
 	var p placedRecord
 	err := readJSON(filepath.Join(dir, placedFile), &p)
@@ -60,7 +61,7 @@ func (m Machine) standing(ctx context.Context, s shelf, c claim, pack *packReade
 		have, err := ReadSignature(dir)
 		return standing{whole: true, same: true, signed: bytes.Equal(have, pack.signature)}, err
 	}
-	if s.kind != KindToolchain {
+	if c.shelf.kind != KindToolchain {
 		return st, nil
 	}
 	have, raw, err := readManifest(dir)
@@ -86,7 +87,7 @@ func (m Manifest) standsFor(other Manifest) bool {
 }
 
 func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, say func(string)) (WantOut, error) {
-	pack, err := m.openPack(ctx, payload, claim{in.Release, in.Digest, in.Signed})
+	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed})
 	if err != nil {
 		return WantOut{}, err
 	}
@@ -100,7 +101,7 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 		return WantOut{}, err
 	}
 	out := WantOut{Indexes: []int{}, Free: disk.Free}
-	there, err := m.standing(ctx, shelf, claim{in.Release, in.Digest, in.Signed}, pack)
+	there, err := m.standing(ctx, pack)
 	if err != nil {
 		return out, err
 	}
@@ -114,7 +115,7 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 			return out, err
 		}
 	}
-	local := local{shelf: shelf, trust: true}
+	local := local{shelf: shelf, arrived: shelf.arrived(in.Release), trust: true}
 	found, err := local.find(ctx, pack.manifest)
 	if err != nil {
 		return out, err
@@ -152,7 +153,7 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	if err := in.check(); err != nil {
 		return PutOut{}, err
 	}
-	pack, err := m.openPack(ctx, payload, claim{in.Release, in.Digest, in.Signed})
+	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed})
 	if err != nil {
 		return PutOut{}, err
 	}
@@ -166,7 +167,7 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	shelf := m.shelf(in.Kind, in.Home)
 	final := shelf.dir(in.Release)
 	out := PutOut{Path: final}
-	there, err := m.standing(ctx, shelf, claim{in.Release, in.Digest, in.Signed}, pack)
+	there, err := m.standing(ctx, pack)
 	if err != nil {
 		return out, err
 	}
@@ -179,19 +180,19 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	if err := m.free(shelf, in.Home, in.Release, pack.manifest.Recipe); err != nil {
 		return out, err
 	}
-	temp := shelf.temp("placing", in.Release)
+	temp, arrived := shelf.temp("placing", in.Release), shelf.arrived(in.Release)
 	err = os.RemoveAll(temp)
 	if err == nil {
-		p := &placing{PutIn: in, shelf: shelf, pack: pack, files: pack.manifest.Files, root: temp, out: &out, run: RequestOf(ctx).Run}
+		p := &placing{PutIn: in, shelf: shelf, pack: pack, files: pack.manifest.Files, root: temp, arrived: arrived, out: &out, run: RequestOf(ctx).Run}
 		err = p.build(ctx, say)
 	}
 	if err == nil {
 		err = install(temp, final)
 	}
 	if err != nil {
-		return out, errors.Join(fmt.Errorf("cannot place %s: %w", in.Release, err), os.RemoveAll(temp))
+		return out, errors.Join(fmt.Errorf("cannot place %s: %w", in.Release, err), os.RemoveAll(temp), keepArrived(arrived, err))
 	}
-	return out, nil
+	return out, os.RemoveAll(arrived)
 }
 
 func (in *PutIn) check() error {
@@ -201,7 +202,7 @@ func (in *PutIn) check() error {
 	if in.Kind == KindToolchain && (len(in.Links) > 0 || len(in.Writable) > 0 || in.Owner != "") {
 		return fmt.Errorf("%s is a toolchain, which has no shared links and nothing that anybody writes to", in.Release)
 	}
-	if in.Writable == nil && in.Kind == KindRelease {
+	if in.Writable == nil && in.Kind == KindRelease && !in.Sealed {
 		in.Writable = []string{"tmp"}
 	}
 	for _, p := range in.Writable {

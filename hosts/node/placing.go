@@ -27,8 +27,10 @@ type placing struct {
 	pack  *packReader
 	files []Entry // of the manifest
 	root  string
-	run   string
-	out   *PutOut
+	// arrived is where contents of the pack lie, by their hash, until the release is whole.
+	arrived string
+	run     string
+	out     *PutOut
 }
 
 func (p *placing) build(ctx context.Context, say func(string)) error {
@@ -37,9 +39,12 @@ func (p *placing) build(ctx context.Context, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	local := local{shelf: p.shelf, without: coming}
+	local := local{shelf: p.shelf, arrived: p.arrived, without: coming}
 	found, err := local.find(ctx, p.pack.manifest)
 	if err != nil {
+		return err
+	}
+	if err := p.harmed(ctx); err != nil {
 		return err
 	}
 	if err := p.lacks(found, coming, skip); err != nil {
@@ -55,7 +60,7 @@ func (p *placing) build(ctx context.Context, say func(string)) error {
 			}
 		}
 	}
-	if err := p.unpack(ctx, found, skip); err != nil {
+	if err := p.unpack(ctx, found); err != nil {
 		return err
 	}
 	say(fmt.Sprintf("%d files arrived", p.out.Sent))
@@ -94,32 +99,6 @@ func (p *placing) lacks(found map[string]string, coming map[string]bool, skip fu
 	default:
 		return Failf(CodePayload, "the pack lacks %s and %d other files, and no release on this host has them unharmed", p.files[p.out.Lacking[0]].Path, n-1)
 	}
-}
-
-// unpack takes the files of the pack, verifies each, and adds them to found. It
-// reads no further than the pack's end.
-func (p *placing) unpack(ctx context.Context, found map[string]string, skip func(string) bool) error {
-	buf := make([]byte, 128<<10)
-	for _, i := range p.pack.indexes {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		r, modified, err := p.pack.next(i)
-		if err != nil {
-			return err
-		}
-		e := p.files[i]
-		dst := filepath.Join(p.root, e.Path)
-		if skip(e.Path) {
-			dst = filepath.Join(p.root, metaDir, tempPrefix+itoa(i)) // of use only for its content
-		}
-		if err := writeContent(dst, e, r, p.when(e.Path, modified), buf); err != nil {
-			return err
-		}
-		found[e.SHA256] = dst
-		p.out.Sent++
-	}
-	return p.pack.ended()
 }
 
 // when is the time that a path is to have; came is the one with which it came.
@@ -166,7 +145,7 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		e := files[i]
 		dst := filepath.Join(p.root, e.Path)
 		src := found[e.SHA256]
-		if !e.Regular() || skip(e.Path) || src == dst {
+		if !e.Regular() || skip(e.Path) {
 			return nil
 		}
 		fi, err := os.Lstat(src)
@@ -177,11 +156,12 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		// ext4 allows 65,000 links to a file; far below it a copy is as good.
 		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000 &&
 			fits(e.Path, p.pack.manifest.Modified, fi.ModTime())
-		rel, here := strings.CutPrefix(src, p.root+"/")
-		fromWritable := here && below(rel, p.Writable)
-		if same && !below(e.Path, p.Writable) && !fromWritable {
+		other := !strings.HasPrefix(src, p.arrived+"/")
+		if same && !below(e.Path, p.Writable) {
 			if err := os.Link(src, dst); err == nil {
-				linked.Add(1)
+				if other {
+					linked.Add(1)
+				}
 				return nil
 			} else if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
 				return err
@@ -192,7 +172,9 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 			return err
 		}
 		defer f.Close()
-		copied.Add(1)
+		if other {
+			copied.Add(1)
+		}
 		return writeContent(dst, e, onlyReader{f}, p.when(e.Path, fi.ModTime()), buf)
 	})
 	p.out.Linked, p.out.Copied = int(linked.Load()), int(copied.Load())
@@ -202,16 +184,6 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 // finish makes the shared links, the writable directories and the records, and
 // gives directories their modes and times.
 func (p *placing) finish(skip func(string) bool) error {
-	// Files in a place that a shared link takes were of use for their content only.
-	spare, err := filepath.Glob(filepath.Join(p.root, metaDir, tempPrefix+"*"))
-	if err != nil {
-		return err
-	}
-	for _, f := range spare {
-		if err := os.Remove(f); err != nil {
-			return err
-		}
-	}
 	for link, target := range p.Links {
 		path := filepath.Join(p.root, link)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -109,5 +109,22 @@ func (m Machine) prune(ctx context.Context, in PruneIn, _ io.Reader, say func(st
 		}
 		out.Removed = append(out.Removed, r.name)
 	}
-	return out, m.pruneToolchains(ctx, in, &out, say)
+	if err := m.pruneToolchains(ctx, in, &out, say); err != nil || in.Dry {
+		return out, err
+	}
+	return out, errors.Join(m.shelf(KindRelease, in.Home).dropArrived(), m.shelf(KindToolchain, "").dropArrived())
+}
+
+// dropArrived removes what came of packs that were never placed.
+func (s shelf) dropArrived() error {
+	dirs, err := filepath.Glob(s.arrived("*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -59,6 +59,6 @@ type Reply struct {
 	// Error is set, beside Done, when the verb failed.
 	Error string `json:"error,omitempty"`
 	// Code names errors that callers tell apart: "fenced", "not-found", "no-space",
-	// "payload", "in-use", "signature", "timeout"; "failed" for all others.
+	// "payload", "base", "in-use", "signature", "timeout"; "failed" for all others.
 	Code string `json:"code,omitempty"`
 }
