@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // bridgedRecord is bridged.json: what was added to a release.
@@ -22,7 +22,11 @@ type bridgedRecord struct {
 
 type bridgedEntry struct {
 	Path string `json:"path"`
+	// From is the release whose own file it is, by its manifest.
 	From string `json:"from"`
+	// Since is when that release gave way to another here; for a directory, when it was
+	// made.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // assetDirs hold the files whose names change with their content.
@@ -55,36 +59,75 @@ func (m Machine) bridge(ctx context.Context, in BridgeIn, _ io.Reader, _ func(st
 	}
 	defer lock.Close()
 	var out BridgeOut
-	if out.ToTo, err = addAssets(ctx, in.Home, in.From, in.To); err != nil {
+	now := time.Now().UTC().Truncate(time.Second)
+	if out.ToTo, err = addAssets(ctx, bridging{in.Home, in.From, in.To, in.Keep, now}); err != nil {
 		return out, err
 	}
-	out.ToFrom, err = addAssets(ctx, in.Home, in.To, in.From)
+	out.ToFrom, err = addAssets(ctx, bridging{in.Home, in.To, in.From, in.Keep, now})
 	return out, err
 }
 
-// addAssets adds the hashed files of one release that another lacks. What will be
-// added is on record before it is: a crash leaves no file that nobody knows of.
-func addAssets(ctx context.Context, homeDir, from, to string) (int, error) {
-	src, dst := releaseDir(homeDir, from), releaseDir(homeDir, to)
-	var rec bridgedRecord
-	if err := readJSON(filepath.Join(dst, bridgedFile), &rec); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// bridging is one release's hashed files being added to another.
+type bridging struct {
+	home, from, to string
+	// keep as in BridgeIn.
+	keep time.Duration
+	now  time.Time
+}
+
+// addAssets adds the hashed files of one release that another lacks: its own, and those
+// of releases before it whose time is not over. What will be added is on record before it
+// is: a crash leaves no file that nobody knows of.
+func addAssets(ctx context.Context, b bridging) (int, error) {
+	src, dst := releaseDir(b.home, b.from), releaseDir(b.home, b.to)
+	var was, rec bridgedRecord
+	for dir, r := range map[string]*bridgedRecord{src: &was, dst: &rec} {
+		if err := readJSON(filepath.Join(dir, bridgedFile), r); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	add, err := b.lacking(ctx, src, dst, was)
+	if err != nil || len(add) == 0 {
 		return 0, err
 	}
-	known := make(map[string]bool)
-	for _, e := range rec.Files {
-		known[e.Path] = true
+	var of []string
+	for _, e := range add {
+		of = append(of, e.From)
 	}
-	of, err := origins(src)
-	if err != nil {
+	slices.Sort(of)
+	if err := keepProof(src, dst, slices.Compact(of)); err != nil {
 		return 0, err
 	}
-	var add, proofs []string
+	if err := note(dst, &rec, add); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, e := range add {
+		if err := context.Cause(ctx); err != nil {
+			return n, err
+		}
+		made, err := addAsset(filepath.Join(src, e.Path), filepath.Join(dst, e.Path))
+		if err != nil {
+			return n, fmt.Errorf("cannot add %s to %s: %w", e.Path, b.to, err)
+		}
+		n += made
+	}
+	return n, nil
+}
+
+// lacking lists the files to add, each with the release that it is of.
+func (b bridging) lacking(ctx context.Context, src, dst string, was bridgedRecord) ([]bridgedEntry, error) {
+	older := make(map[string]bridgedEntry, len(was.Files))
+	for _, e := range was.Files {
+		older[e.Path] = e
+	}
+	var add []bridgedEntry
 	for _, dir := range assetDirs {
 		err := filepath.WalkDir(filepath.Join(src, dir), func(p string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && p == filepath.Join(src, dir) {
 				return filepath.SkipDir
 			}
-			if err != nil {
+			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
 			rel := p[len(src)+1:]
@@ -93,48 +136,57 @@ func addAssets(ctx context.Context, homeDir, from, to string) (int, error) {
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			// Directories are on record too: the manifest does not have them.
-			if d.IsDir() || d.Type().IsRegular() {
-				if !known[rel] {
-					// A file that came to the other release from a third is that one's.
-					origin := cmp.Or(of[rel], from)
-					rec.Files = append(rec.Files, bridgedEntry{Path: rel, From: origin})
-					proofs = append(proofs, origin)
+			e := bridgedEntry{Path: rel, From: b.from, Since: b.now}
+			if o, ok := older[rel]; ok { // that came to the other release from a third
+				if o.Since.IsZero() { // of a refit that did not note it
+					o.Since = b.now
 				}
-				add = append(add, rel)
+				if b.now.Sub(o.Since) >= b.keep {
+					return nil
+				}
+				e = o
 			}
+			add = append(add, e)
 			return context.Cause(ctx)
 		})
 		if err != nil {
-			return 0, fmt.Errorf("cannot list the assets of %s: %w", from, err)
+			return nil, fmt.Errorf("cannot list the assets of %s: %w", b.from, err)
 		}
 	}
-	if len(add) == 0 {
-		return 0, nil
+	return add, nil
+}
+
+// note puts what will be added on the record, with the directories that will be made for
+// it: the manifest does not have them.
+func note(dst string, rec *bridgedRecord, add []bridgedEntry) error {
+	known := make(map[string]bool)
+	for _, e := range rec.Files {
+		known[e.Path] = true
 	}
-	slices.Sort(proofs)
-	if err := keepProof(src, dst, slices.Compact(proofs)); err != nil {
-		return 0, err
+	put := func(e bridgedEntry) {
+		if !known[e.Path] {
+			known[e.Path] = true
+			rec.Files = append(rec.Files, e)
+		}
+	}
+	for _, e := range add {
+		for dir := filepath.Dir(e.Path); dir != "."; dir = filepath.Dir(dir) {
+			_, err := os.Lstat(filepath.Join(dst, dir))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			put(bridgedEntry{Path: dir, From: e.From, Since: e.Since})
+		}
+		put(e)
 	}
 	b, err := json.Marshal(rec)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if err := writeFile(filepath.Join(dst, bridgedFile), append(b, '\n'), 0o644); err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, rel := range add {
-		if err := context.Cause(ctx); err != nil {
-			return n, err
-		}
-		made, err := addAsset(filepath.Join(src, rel), filepath.Join(dst, rel))
-		if err != nil {
-			return n, fmt.Errorf("cannot add %s to %s: %w", rel, to, err)
-		}
-		n += made
-	}
-	return n, nil
+	return writeFile(filepath.Join(dst, bridgedFile), append(b, '\n'), 0o644)
 }
 
 // addAsset makes dst a directory, or the same file as src, and counts files. A

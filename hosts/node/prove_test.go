@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -209,7 +210,7 @@ func TestBridgedFilesAreHeldToTheReleaseTheyAreOfAlsoWhenThatIsGone(t *testing.T
 		}
 		// What came from the first comes to the third by way of the second.
 		for _, pair := range [][2]string{{"v1.0.0", "v1.0.1"}, {"v1.0.1", "v1.0.2"}} {
-			if _, err := s.a.Bridge(t.Context(), node.BridgeIn{Home: s.home, From: pair[0], To: pair[1]}); err != nil {
+			if _, err := s.a.Bridge(t.Context(), node.BridgeIn{Home: s.home, From: pair[0], To: pair[1], Keep: time.Hour}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -148,6 +148,8 @@ func TestAPackThatIsChangedAtAnyKindOfByteIsRefusedOrStillTheRelease(t *testing.
 			t.Fatal(readErr)
 		}
 		if err != nil {
+			// What arrived whole before the pack ended may stay for the next one.
+			left = slices.DeleteFunc(left, func(d fs.DirEntry) bool { return d.Name() == ".refit-tmp-arrived-v1.0.0" })
 			if len(left) > 0 || name == "as it is" {
 				t.Errorf("%s: %v, and left %v", name, err, left)
 			}
@@ -166,7 +168,7 @@ func TestAPackThatIsChangedAtAnyKindOfByteIsRefusedOrStillTheRelease(t *testing.
 	}
 }
 
-// around lists all below a directory, but for what lies in the release.
+// around lists all below a directory, but for what lies in the release, or arrived for it.
 func around(t testing.TB, base, release string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -174,7 +176,7 @@ func around(t testing.TB, base, release string) map[string]string {
 		if err != nil {
 			return err
 		}
-		if p == release {
+		if p == release || p == filepath.Join(filepath.Dir(release), ".refit-tmp-arrived-"+filepath.Base(release)) {
 			return filepath.SkipDir
 		}
 		fi, err := d.Info()
@@ -235,7 +237,7 @@ func FuzzAPackWritesNowhereButIntoItsRelease(f *testing.F) {
 		}
 		before := around(t, base, release)
 		h := sha256.Sum256([]byte(manifest))
-		b := compressed(t, tarOf(t, part{"manifest.json", manifest + "\n"}, part{"manifest.sig", ""}, part{"indexes.json", string(indexes)}, part{name, string(content)}))
+		b := compressed(t, tarOf(t, part{"manifest.json", manifest + "\n"}, part{"manifest.sig", ""}, part{"contents.json", `{"indexes":` + string(indexes) + "}"}, part{name, string(content)}))
 		out, err := a.PlacePut(t.Context(), node.PutIn{
 			Home: home, Release: "v1.0.0", Digest: hex.EncodeToString(h[:]), Links: map[string]string{"log": filepath.Join(base, "canary"), "public/system": "/nowhere"},
 		}, bytes.NewReader(b), nil)
