@@ -15,6 +15,7 @@ func Verbs() []node.Verb {
 		{Name: "redis", Run: serve(readRedis)},
 		{Name: "probe", Run: serve(runProbe)},
 		{Name: "packs", Run: serve(askPacks)},
+		{Name: "packs.list", Run: serve(listPacks)},
 		{Name: "search", Run: serve(readSearch)},
 		{Name: "libraries", Run: serve(readLibraries)},
 	}
@@ -53,6 +54,12 @@ func RunProbe(ctx context.Context, a *node.Agent, in ProbeIn) (Probe, error) {
 // answered with 200.
 func AskPacks(ctx context.Context, a *node.Agent, in PacksIn, say func(string)) (Packs, error) {
 	return call[Packs](ctx, a, "packs", in, say)
+}
+
+// ListPacks asks a host for the hashed assets of a release that lies there,
+// node.ErrNotFound for one without a manifest.
+func ListPacks(ctx context.Context, a *node.Agent, in ListPacksIn) (PackList, error) {
+	return call[PackList](ctx, a, "packs.list", in, nil)
 }
 
 // ReadSearch asks a node for the search server that its environment names.

@@ -102,11 +102,9 @@ func manifestPacks(l Layout, release string) ([]string, error) {
 func PackFiles(m node.Manifest) []string {
 	var out []string
 	for _, e := range m.Files {
-		rest, ok := strings.CutPrefix(e.Path, "public/")
-		if !ok || !e.Regular() || !(strings.HasPrefix(rest, "packs/") || strings.HasPrefix(rest, "assets/")) || ownFile(rest) {
-			continue
+		if rest, ok := hashedFile(e); ok {
+			out = append(out, (&url.URL{Path: "/" + rest}).EscapedPath())
 		}
-		out = append(out, (&url.URL{Path: "/" + rest}).EscapedPath())
 	}
 	return out
 }
