@@ -139,6 +139,9 @@ func (b *Builder) look(ctx context.Context, r Recipe, verify bool) (LookOut, err
 	return out, err
 }
 
+// Look tells what lies where the release is built, without hashing it.
+func (b *Builder) Look(ctx context.Context, r Recipe) (LookOut, error) { return b.look(ctx, r, false) }
+
 // Build builds the release, or finds it built by the same recipe. It may be
 // repeated: a build that did not end is begun again from nothing, after what it
 // left at work was stopped. A step that fails gives a *BuildError.

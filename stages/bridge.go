@@ -24,7 +24,7 @@ func (bridge) Check(context.Context, pipeline.Say) error { return nil }
 func (s bridge) Run(ctx context.Context, say pipeline.Say) error {
 	from, to := s.f.From.Version.String(), s.f.To.Version.String()
 	return s.d.webs().each(ctx, func(ctx context.Context, n Node) error {
-		out, err := n.Agent.Bridge(ctx, node.BridgeIn{Home: s.d.Layout.Home, From: from, To: to})
+		out, err := n.Agent.Bridge(ctx, node.BridgeIn{Home: s.d.Layout.Home, From: from, To: to, Keep: s.d.KeepAssets})
 		if err != nil {
 			return fmt.Errorf("%s: cannot bridge the assets of %s and %s: %w", n.Name, from, to, err)
 		}

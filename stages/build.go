@@ -2,11 +2,14 @@ package stages
 
 import (
 	"context"
+	"fmt"
 
+	"vmst.io/refit/builds"
 	"vmst.io/refit/pipeline"
 )
 
-// build makes the release on the builder, once for all nodes.
+// build makes the release on the builder, once for all nodes: from its tag, or from the
+// store, if it was built by the same recipe before, here or on another builder.
 type build struct {
 	d Deps
 	f *Facts
@@ -15,10 +18,50 @@ type build struct {
 func (build) Name() string { return "build" }
 
 func (s build) Check(ctx context.Context, say pipeline.Say) error {
+	there, err := s.there(ctx)
+	if err != nil || there {
+		return err
+	}
+	if a, ok := s.stored(ctx, say); ok {
+		say("it was built on %s on %s by the same recipe and comes from the store", a.Builder, a.Stored.Format("2 January 2006"))
+		return nil
+	}
 	return s.d.Builder.Check(ctx, s.f.Recipe, func(line string) { say("%s", line) })
 }
 
+// there tells whether the release lies on the builder, built by the recipe. What must not
+// be replaced there is an error, wherever the release comes from.
+func (s build) there(ctx context.Context) (bool, error) {
+	found, err := s.d.Builder.Look(ctx, s.f.Recipe)
+	if err != nil {
+		return false, err
+	}
+	digest, err := s.f.Recipe.Digest()
+	if err != nil {
+		return false, err
+	}
+	name, dir := s.d.builder().Name, s.f.Recipe.Layout.Dir(s.f.To.Version)
+	switch {
+	case found.State == builds.Whole && found.Recipe == digest:
+		return true, nil
+	case found.State == builds.Foreign:
+		return false, fmt.Errorf("%s: %s exists and was not built by refit; move it away", name, dir)
+	case found.Live:
+		return false, fmt.Errorf("%s: %s is live there and cannot be built anew; build on another host", name, dir)
+	}
+	return false, nil
+}
+
 func (s build) Run(ctx context.Context, say pipeline.Say) error {
+	there, err := s.there(ctx)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if taken, err := s.take(ctx, say); err != nil || taken {
+			return err
+		}
+	}
 	built, err := s.d.Builder.Build(ctx, s.f.Recipe, func(line string) { say("%s", line) })
 	if err != nil {
 		return err
@@ -34,6 +77,7 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 		say("not verified: %s", line)
 	}
 	say("manifest %.12s, %d files%s", built.Manifest.Digest, built.Manifest.Files, orWhy(built.SignedBy != "", ", signed with "+built.SignedBy, ", not signed"))
+	s.keep(ctx, built.Manifest, say)
 	return nil
 }
 

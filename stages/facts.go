@@ -34,6 +34,8 @@ type Facts struct {
 	Digest string `json:"digest,omitempty"`
 	// Unverified says what of To was held to no checksum of its own (build).
 	Unverified []string `json:"unverified,omitempty"`
+	// Stored is what became of the release in the store (build).
+	Stored string `json:"stored,omitempty"`
 	// Applied are the migrations of Pre that the database has at the end of the
 	// pre-migrate stage, also of one that failed (pre-migrate).
 	Applied []builds.Migration `json:"applied,omitempty"`

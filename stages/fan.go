@@ -43,10 +43,38 @@ func (f fan) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// carrier is where packs are read from, and how fast they are passed on.
+type carrier struct {
+	from Node
+	// rate bounds the bytes a second that go to each node; 0 for no limit.
+	rate int64
+}
+
+func (d Deps) carrier() carrier { return carrier{d.builder(), d.Limits.Transfer} }
+
+// carried is a pack that was sent.
+type carried struct {
+	node.PackOut
+	// carried counts the bytes that went to each node.
+	carried int64
+}
+
+// counted counts what is written to it.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
 // stream reads a pack once from the builder and gives it to do for every node at
 // once. do need not read it to its end. A node that fails does not keep the others
 // from theirs; the first error by the fleet's order is returned after all have ended.
-func (f Fleet) stream(ctx context.Context, builder Node, in node.PackIn, say pipeline.Say, do func(context.Context, Node, io.Reader) error) (node.PackOut, error) {
+func (f Fleet) stream(ctx context.Context, c carrier, in node.PackIn, say pipeline.Say, do func(context.Context, Node, io.Reader) error) (carried, error) {
 	branches := make(fan, len(f))
 	errs := make([]error, len(f))
 	var g sync.WaitGroup
@@ -59,7 +87,11 @@ func (f Fleet) stream(ctx context.Context, builder Node, in node.PackIn, say pip
 			r.CloseWithError(io.ErrClosedPipe)
 		})
 	}
-	sent, err := builder.Agent.Pack(ctx, in, branches, sayer(builder, say))
+	count := &counted{w: branches}
+	var sent carried
+	var err error
+	sent.PackOut, err = c.from.Agent.Pack(ctx, in, newPaced(ctx, count, c.rate), sayer(c.from, say))
+	sent.carried = count.n
 	if errors.Is(err, errNobody) {
 		err = nil // whoever failed says why
 	}
@@ -77,5 +109,5 @@ func (f Fleet) stream(ctx context.Context, builder Node, in node.PackIn, say pip
 			own = e
 		}
 	}
-	return sent, errors.Join(fmt.Errorf("cannot read the release from %s: %w", builder.Name, err), own)
+	return sent, errors.Join(fmt.Errorf("cannot read the release from %s: %w", c.from.Name, err), own)
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/store"
 	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/mastodon"
@@ -150,6 +151,14 @@ type Deps struct {
 	Limits     Limits
 	// Keep is how many releases stay on nodes beside the live one.
 	Keep int
+	// KeepAssets is how long hashed assets stay on the web nodes when the release that
+	// they belong to serves no more.
+	KeepAssets time.Duration
+	// Store keeps what was built; nil for none. Retain says what stays in it.
+	Store  *store.Store
+	Retain store.Rule
+	// CDN serves the hashed assets; nil where the web nodes do.
+	CDN *store.CDN
 }
 
 // Source resolves the tags of upstream's repository. *upstream.Source is one.
@@ -189,6 +198,9 @@ type Limits struct {
 	Load float64
 	// DiskFree is the least free disk in bytes beyond the release itself.
 	DiskFree uint64
+	// Transfer bounds the bytes a second that a release is sent to each node with; 0 for
+	// no limit.
+	Transfer int64
 }
 
 func (d Deps) webs() Fleet     { return d.Fleet.With(hosts.Web) }

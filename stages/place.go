@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,15 +56,29 @@ const resends = 3
 
 // deliver brings the release to every node on which it does not lie whole.
 func (s place) deliver(ctx context.Context, pack node.PackIn, say pipeline.Say) error {
-	return s.bring(ctx, s.release(), pack, say)
+	var errs []error
+	for _, w := range s.ways(ctx) {
+		if w.base != nil {
+			say("%s: sent as what differs from %s", strings.Join(names(w.to), ", "), w.base.Release)
+		}
+		errs = append(errs, s.bring(ctx, s.release(), w, pack, say))
+	}
+	return cmp.Or(errs...)
 }
 
-// bring does that for any parcel.
-func (s place) bring(ctx context.Context, p parcel, pack node.PackIn, say pipeline.Say) error {
-	lacking, indexes, err := s.want(ctx, p, pack, say)
+// bring brings a parcel to the nodes of one way. A node that lost the release from which
+// the way begins, or has it harmed, is served without.
+func (s place) bring(ctx context.Context, p parcel, w way, pack node.PackIn, say pipeline.Say) error {
+	pack.Base = w.base
+	lacking, indexes, err := s.want(ctx, p, w.to, pack, say)
+	if errors.Is(err, node.ErrBase) && w.base != nil {
+		say("%v: sent whole", err)
+		return s.bring(ctx, p, way{to: w.to}, pack, say)
+	}
 	for try := 0; err == nil && len(lacking) > 0; try++ {
 		pack.Indexes = indexes
 		lacking, indexes, err = s.send(ctx, p, pack, lacking, try < resends, say)
+		pack.Base = nil // what was harmed may be what it begins from
 	}
 	return err
 }
@@ -101,13 +116,12 @@ func (s place) libraries(ctx context.Context, n Node) error {
 	return nil
 }
 
-// want asks every node what it lacks. It returns the nodes on which the parcel
-// does not lie whole, and the files that at least one of them lacks.
-func (s place) want(ctx context.Context, p parcel, pack node.PackIn, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
+// want asks nodes what they lack. It returns the nodes on which the parcel does not lie
+// whole, and the files that at least one of them lacks.
+func (s place) want(ctx context.Context, p parcel, to Fleet, pack node.PackIn, say pipeline.Say) (lacking Fleet, indexes []int, err error) {
 	var mu sync.Mutex
 	have := map[string]bool{}
-	apps := s.d.Fleet.Apps()
-	_, err = apps.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
+	_, err = to.stream(ctx, s.d.carrier(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
 		out, err := n.Agent.PlaceWant(ctx, s.wantIn(p, pack.Digest), r, sayer(n, say))
 		if err != nil {
 			return fmt.Errorf("%s: cannot take stock of what it has of %s: %w", n.Name, p, err)
@@ -128,7 +142,7 @@ func (s place) want(ctx context.Context, p parcel, pack node.PackIn, say pipelin
 		say("%s: has %s of %s, lacks %s", n.Name, humanize.IBytes(uint64(out.Local)), p, humanize.IBytes(uint64(out.Bytes)))
 		return nil
 	})
-	for _, n := range apps {
+	for _, n := range to {
 		if !have[n.Name] {
 			lacking = append(lacking, n)
 		}
@@ -143,7 +157,7 @@ func (s place) send(ctx context.Context, p parcel, pack node.PackIn, to Fleet, a
 	var mu sync.Mutex
 	harmed := map[string]bool{}
 	indexes = pack.Indexes
-	sent, err := to.stream(ctx, s.d.builder(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
+	sent, err := to.stream(ctx, s.d.carrier(), pack, say, func(ctx context.Context, n Node, r io.Reader) error {
 		out, err := n.Agent.PlacePut(ctx, s.putIn(p, pack.Digest), r, sayer(n, say))
 		if again && len(out.Lacking) > 0 && errors.Is(err, node.ErrPayload) {
 			mu.Lock()
@@ -170,7 +184,7 @@ func (s place) send(ctx context.Context, p parcel, pack node.PackIn, to Fleet, a
 		}
 	}
 	if len(whole) > 0 {
-		say("%s: %d files, %s, sent once to %s", p, sent.Files, humanize.IBytes(uint64(sent.Bytes)), strings.Join(whole, ", "))
+		say("%s: %d files, %s, sent once as %s to %s", p, sent.Files, humanize.IBytes(uint64(sent.Bytes)), humanize.IBytes(uint64(sent.carried)), strings.Join(whole, ", "))
 	}
 	return lacking, indexes, nil
 }

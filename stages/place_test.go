@@ -46,7 +46,7 @@ func newShelves(t *testing.T) *shelves {
 		var verbs []node.Verb
 		for _, v := range m.Verbs() {
 			switch v.Name {
-			case "manifest.show", "pack", "place.want", "place.put", "place.verify":
+			case "manifest.show", "pack", "place.want", "place.put", "place.verify", "facts":
 				verbs = append(verbs, s.noted(n.Name, home, v))
 			}
 		}
@@ -303,8 +303,13 @@ func TestAPackThatBreaksOffIsTheBuildersFaultAndLeavesNothing(t *testing.T) {
 	s.wholeOn()
 	for name, home := range s.homes {
 		left, err := filepath.Glob(filepath.Join(home, "releases", ".refit-tmp*"))
-		if err != nil || len(left) > 0 {
-			t.Errorf("%s: left %v, %v", name, left, err)
+		for _, dir := range left { // but what arrived whole, for the next try
+			if filepath.Base(dir) != ".refit-tmp-arrived-v4.5.15" {
+				t.Errorf("%s: left %s", name, dir)
+			}
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -60,5 +60,5 @@ func (s place) toolchain(ctx context.Context, a builds.Artifact, say pipeline.Sa
 		return fmt.Errorf("%s on %s is not what this run made (recipe %.12s, made by %.12s): start again with `refit upgrade --to %s`",
 			a.Prefix, builder.Name, made.Recipe, a.Recipe, s.f.To.Version)
 	}
-	return s.bring(ctx, parcel{node.KindToolchain, a.Name}, node.PackIn{Root: a.Prefix, Digest: made.Digest}, say)
+	return s.bring(ctx, parcel{node.KindToolchain, a.Name}, way{to: s.d.Fleet.Apps()}, node.PackIn{Root: a.Prefix, Digest: made.Digest}, say)
 }

@@ -26,6 +26,7 @@ func (prune) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 	var mu sync.Mutex
+	inUse := map[string]bool{s.f.Digest: true} // by the manifest's digest
 	b := s.d.builder()
 	err := append(s.d.Fleet.Apps().But(b.Name), b).each(ctx, func(ctx context.Context, n Node) error {
 		facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: s.d.Layout.Home})
@@ -45,6 +46,11 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		for _, t := range out.Toolchains {
 			s.f.Pruned = append(s.f.Pruned, n.Name+": "+t)
 		}
+		for _, r := range facts.Releases {
+			if !slices.Contains(out.Removed, r.Name) {
+				inUse[r.Digest] = true
+			}
+		}
 		say("%s: %s stay, removed: %s", n.Name, strings.Join(keep, ", "), orNone(slices.Concat(out.Removed, out.Toolchains)))
 		return nil
 	})
@@ -54,7 +60,28 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		say("old releases stay: %v", err)
 		return nil
 	}
+	if err == nil {
+		s.retain(ctx, inUse, say)
+	}
 	return err
+}
+
+// retain removes from the store what is old and on no node. It is called when every node
+// has said what it has, and fails no upgrade.
+func (s prune) retain(ctx context.Context, inUse map[string]bool, say pipeline.Say) {
+	if s.d.Store == nil {
+		return
+	}
+	out, err := s.d.Store.Prune(ctx, s.d.Retain, func(digest string) bool { return inUse[digest] })
+	for _, a := range out.Artifacts {
+		say("removed from the store: %s, stored on %s", a, a.Stored.Format("2 January 2006"))
+	}
+	if out.Strays > 0 {
+		say("removed from the store: %d objects of no artifact", out.Strays)
+	}
+	if err != nil {
+		say("the store keeps what it has: %v", err)
+	}
 }
 
 // keep names the releases that stay on a host that has those.

@@ -65,7 +65,7 @@ func rules(d Deps, f *Facts, v *View) (refused, said []string) {
 	} {
 		rule()
 	}
-	for _, line := range v.NotChecked {
+	for _, line := range append(cdnSaid(d, v), v.NotChecked...) {
 		j.say("%s", line)
 	}
 	return j.refused, j.said

@@ -233,6 +233,10 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	f.Recipe = builds.Recipe{
 		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Precompile: r.Precompile, Layout: layout,
 	}
+	if d.CDN != nil {
+		// What the build renders once, 500.html, names it.
+		f.Recipe.Env = map[string]string{"CDN_HOST": d.CDN.Host}
+	}
 	f.Said = append(f.Said, decision.Said...)
 	for _, line := range f.Recipe.Unverified() {
 		f.Said = append(f.Said, "cannot be verified: "+line)

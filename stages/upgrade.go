@@ -27,6 +27,10 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	add(pipeline.Step{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"})
 	// Before any page of the new release is served, its files answer on every web node.
 	add(pipeline.Step{Stage: bridge{d, f}, Why: "let both web nodes serve the hashed files of both releases"})
+	if d.CDN != nil {
+		// The same for the host that pages name instead of the web nodes.
+		add(pipeline.Step{Stage: cdn{d, f}, Why: "copy its hashed files to the bucket behind " + d.CDN.Host})
+	}
 	// Here belong the snapshots of one node per tier and the commit of the intended
 	// configuration: both before the first change that users could feel.
 
@@ -70,7 +74,7 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 // Prepares tells whether a step of the table only prepares: it changes nothing that
 // serves and nothing of the schema.
 func Prepares(step string) bool {
-	return slices.Contains([]string{preflight{}.Name(), toolchains{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name()}, step)
+	return slices.Contains([]string{preflight{}.Name(), toolchains{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and

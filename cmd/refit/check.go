@@ -133,6 +133,7 @@ func (c config) check(w *wrongs) {
 	if c.Keep < 1 {
 		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
 	}
+	c.checkStore(w)
 	c.checkUpstream(w)
 	c.checkSigning(w)
 	c.checkPolicy(w)

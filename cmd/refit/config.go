@@ -39,11 +39,15 @@ type config struct {
 	Holds     holdsConfig     `yaml:"holds"`
 	Limits    limitsConfig    `yaml:"limits"`
 	Keep      int             `yaml:"keep"`
-	Watch     watchConfig     `yaml:"watch"`
-	Policy    policyConfig    `yaml:"policy"`
-	Flings    []flingConfig   `yaml:"flings"`
-	Notify    notifyConfig    `yaml:"notify"`
-	Metrics   metricsConfig   `yaml:"metrics"`
+	// KeepAssets is for how many days hashed assets stay after their release.
+	KeepAssets int           `yaml:"keep_assets"`
+	Store      storeConfig   `yaml:"store"`
+	CDN        *cdnConfig    `yaml:"cdn"`
+	Watch      watchConfig   `yaml:"watch"`
+	Policy     policyConfig  `yaml:"policy"`
+	Flings     []flingConfig `yaml:"flings"`
+	Notify     notifyConfig  `yaml:"notify"`
+	Metrics    metricsConfig `yaml:"metrics"`
 
 	dir string // the folder of the file: relative paths in it start here
 }
@@ -185,6 +189,8 @@ type limitsConfig struct {
 	NameErrors   int           `yaml:"name_errors"`
 	Load         float64       `yaml:"load"`
 	DiskFree     bytesSize     `yaml:"disk_free"`
+	// Transfer bounds the bytes a second to each node; 0 for no limit.
+	Transfer bytesSize `yaml:"transfer"`
 }
 
 // bytesSize reads "3GiB", "500MB" or a plain number of bytes.
@@ -222,7 +228,8 @@ func defaults() config {
 		Toolchain: toolchainConfig{RubyBuild: rubyBuildConfig{
 			Repository: toolchain.DefaultRubyBuild, Revision: toolchain.DefaultRevision, Configure: toolchain.DefaultConfigure(),
 		}},
-		Keep:   2,
+		Keep: 2, KeepAssets: 30,
+		Store:  storeConfig{Keep: 5, Days: 30},
 		Watch:  watchConfig{Every: 5 * time.Minute, Feed: upstream.DefaultFeed, Alarm: time.Hour},
 		Policy: defaultPolicy(),
 	}

@@ -15,7 +15,8 @@ func TestTheExampleIsAValidConfigurationThatShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := defaults()
-	if c.Waits != d.Waits || c.Holds != d.Holds || c.Limits != d.Limits || c.Keep != d.Keep || c.Build != d.Build || c.Proxies != d.Proxies {
+	if c.Waits != d.Waits || c.Holds != d.Holds || c.Limits != d.Limits || c.Keep != d.Keep || c.Build != d.Build ||
+		c.KeepAssets != d.KeepAssets || c.Store != d.Store || c.Proxies != d.Proxies {
 		t.Errorf("the example shows other defaults than the code has:\n%+v\n%+v", c, d)
 	}
 	if len(c.Hosts) != 7 {
@@ -53,6 +54,17 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"a negative hold":                 {"soak: 15m", "soak: -1m", "holds.soak: -1m0s is negative"},
 	"a latency that always fails":     {"latency: 2.0", "latency: 0.5", "limits.latency"},
 	"errors above one":                {"errors: 0.01", "errors: 3", "limits.errors"},
+	"a limit without its unit":        {"# transfer: 10MB", "transfer: 10", "limits.transfer: 10 bytes a second"},
+	"assets for a negative time":      {"keep_assets: 30", "keep_assets: -1", "keep_assets: -1 days is negative"},
+	"a store that keeps nothing":      {"  keep: 5 ", "  keep: 0 ", "store.keep: 0: at least one"},
+	"a store in two places":           {"  # dir: ~/.local/share/refit/artifacts", "  dir: x\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}}", "store: names a dir and an s3"},
+	"an S3 without a key":             {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}}", "store.s3.secret_key: is missing"},
+	"an S3 key written down":          {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: \"x/y+z\"}}", "store.s3.secret_key.env: is no variable's name"},
+	"an endpoint that is none":        {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: s3.example, bucket: abc, access_key: {env: A}, secret_key: {env: B}}", "store.s3.endpoint: \"s3.example\" is no URL"},
+	"a bucket that is none":           {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: A_B, access_key: {env: A}, secret_key: {env: B}}", "store.s3.bucket: \"A_B\" is no bucket"},
+	"a prefix that leads out":         {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, prefix: ../x, access_key: {env: A}, secret_key: {env: B}}", "store.s3.prefix: \"../x\""},
+	"a CDN without a bucket":          {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io", "cdn.s3: is missing"},
+	"a CDN that is no URL":            {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: assets.vmst.io", "cdn.host: \"assets.vmst.io\" is no CDN_HOST"},
 	"no size":                         {"disk_free: 3GiB", "disk_free: much", "is not a size"},
 	"nothing to go back to":           {"keep: 2", "keep: 0", "keep: 0: at least one"},
 	"an override without a reason":    {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until a bug of 3.4 is mended\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},

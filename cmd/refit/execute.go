@@ -260,6 +260,9 @@ func remarks(e execution, res pipeline.Result) []string {
 	if e.facts.Search != "" {
 		out = append(out, "search: "+e.facts.Search)
 	}
+	if e.facts.Stored != "" {
+		out = append(out, "store: "+e.facts.Stored)
+	}
 	return append(out, e.facts.Said...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -87,6 +88,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireFleet(run, binary); err != nil {
 		return nil, err
 	}
+	if err := x.wireStore(); err != nil {
+		return nil, err
+	}
 	if err := x.wireKeeper(run, command); err != nil {
 		return nil, err
 	}
@@ -136,7 +140,7 @@ func (x *session) wireFleet(run, binary string) error {
 		Holds: stages.Holds(c.Holds),
 		Limits: stages.Limits{
 			Errors: c.Limits.Errors, Latency: c.Limits.Latency, LatencyFloor: c.Limits.LatencyFloor,
-			NameErrors: c.Limits.NameErrors, Load: c.Limits.Load, DiskFree: uint64(c.Limits.DiskFree),
+			NameErrors: c.Limits.NameErrors, Load: c.Limits.Load, DiskFree: uint64(c.Limits.DiskFree), Transfer: int64(min(c.Limits.Transfer, math.MaxInt64)),
 		},
 	}
 	epoch := func() int64 { return x.keeper.Epoch() }
