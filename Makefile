@@ -9,7 +9,7 @@ LAB_RUN     = set -o pipefail; REFIT_LAB=1 $(GO) test -count=1 -p 1 -v -run Lab 
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-lab test-full lint bench bench-go lab-up lab-down tools
+.PHONY: help build demo test test-unit s3-server test-lab test-full lint bench bench-bytes bench-go lab-up lab-down tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -27,9 +27,12 @@ demo: build ## a real upgrade of a lab fleet under load, watched live (Linux, ro
 
 test: test-unit test-lab ## all tests that fit in about 30 minutes, lab tests included
 
-test-unit: tools
+s3-server: tools ## build the S3 server that the store is tested against (versitygw; a few minutes, once)
+	cd testdata/s3server && $(GO) build -o ../../$(BIN)/versitygw github.com/versity/versitygw/cmd/versitygw
+
+test-unit: tools s3-server
 	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
-	REFIT_UNIT=1 $(GO) test -race ./...
+	REFIT_UNIT=1 REFIT_S3_SERVER=$(CURDIR)/$(BIN)/versitygw $(GO) test -race ./...
 	$(GO) test ./pipeline ./stages ./hosts/keeper ./hosts/github # walks of every course, and months of polls, which the race detector would slow down
 
 test-lab: build
@@ -51,6 +54,9 @@ lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 bench: build ## roll a lab fleet by refit, by hand, by Capistrano and by Ansible, and compare (Linux, root, an hour; BENCH="--kind patch --rounds 1")
 	$(GO) test -run '^$$' -bench Status -benchtime 3x ./cmd/refit
 	$(BIN)/lab bench $(BENCH)
+
+bench-bytes: build ## ways to bring a release to a node, compared: make bench-bytes FROM=releases/v4.5.14 TO=releases/v4.5.15 (needs rsync and zstd, and no lab)
+	$(BIN)/lab bytes --from $(FROM) --to $(TO) $(BENCH)
 
 bench-go: tools ## the benchmarks of what runs on a node, of the engine and of refit status over 1,000 hosts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
