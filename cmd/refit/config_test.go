@@ -65,6 +65,18 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"a prefix that leads out":         {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, prefix: ../x, access_key: {env: A}, secret_key: {env: B}}", "store.s3.prefix: \"../x\""},
 	"a CDN without a bucket":          {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io", "cdn.s3: is missing"},
 	"a CDN that is no URL":            {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: assets.vmst.io", "cdn.host: \"assets.vmst.io\" is no CDN_HOST"},
+	"a store's time that is negative": {"  days: 30 ", "  days: -1 ", "store.days: -1 is negative"},
+	"a store's key with a space":      {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: \"a b\"}, secret_key: {env: B}}", "store.s3.access_key.env: is no variable's name"},
+	"a store's key that is a URL":     {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {file: \"https://x\"}, secret_key: {env: B}}", "store.s3.access_key.file: is no path"},
+	"a store's secret that is a URL":  {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {file: \"https://x\"}}", "store.s3.secret_key.file: is no path"},
+	"a CDN's key with a space":        {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: \"a b\"}, secret_key: {env: B}}", "cdn.s3.access_key.env: is no variable's name"},
+	"a CDN's key that is a URL":       {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {file: \"https://x\"}, secret_key: {env: B}}", "cdn.s3.access_key.file: is no path"},
+	"a CDN's secret that is a URL":    {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {file: \"https://x\"}}", "cdn.s3.secret_key.file: is no path"},
+	"a CDN's secret written down":     {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: \"x/y+z\"}}", "cdn.s3.secret_key.env: is no variable's name"},
+	"a CDN's endpoint that is none":   {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: s3.example, bucket: abc, access_key: {env: A}, secret_key: {env: B}}", "cdn.s3.endpoint: \"s3.example\" is no URL"},
+	"a CDN's bucket that is none":     {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: A_B, access_key: {env: A}, secret_key: {env: B}}", "cdn.s3.bucket: \"A_B\" is no bucket"},
+	"a CDN's prefix that leads out":   {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, prefix: ../x}", "cdn.s3.prefix: \"../x\""},
+	"an ACL that is none":             {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}}\n  acl: public read", "cdn.acl: \"public read\" is no ACL"},
 	"no size":                         {"disk_free: 3GiB", "disk_free: much", "is not a size"},
 	"nothing to go back to":           {"keep: 2", "keep: 0", "keep: 0: at least one"},
 	"an override without a reason":    {"# toolchain:\n#   ruby: {version: 3.3.8, prefix: /usr, why: \"Debian's own Ruby until a bug of 3.4 is mended\"}", "toolchain:\n  ruby: {version: 3.3.8, prefix: /usr}", "toolchain.ruby.why"},
@@ -189,6 +201,9 @@ var wrongTypes = map[string]struct{ old, new string }{
 	"watch.state":                      {"# state: /var/lib/refit-watch/state", "state: [a]"},
 	"policy.security_overtakes":        {"security_overtakes: true", "security_overtakes: [a]"},
 	"flings.pre_releases":              {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
+	"store.dir":                        {"  # dir: ~/.local/share/refit/artifacts", "  dir: [a]"},
+	"store.s3.region":                  {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},
+	"cdn.s3.region":                    {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},
 }
 
 func TestEachWrongFieldIsRefusedWithItsLineAndName(t *testing.T) {

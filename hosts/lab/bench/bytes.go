@@ -172,7 +172,7 @@ func (b Bytes) pipe(ctx context.Context, p *Passage, send, receive, home, newer 
 	}
 	p.Seconds, p.Bytes = time.Since(began).Seconds(), wire.n
 	p.Sender, p.Receiver = processor(sender), processor(receiver)
-	p.Memory = memory(receiver)
+	p.Memory = largest(receiver)
 	return nil
 }
 
@@ -203,7 +203,7 @@ func (b Bytes) byRsync(ctx context.Context, older, newer string, p *Passage) err
 	if p.Bytes == 0 {
 		return fmt.Errorf("rsync told no bytes:\n%s", text)
 	}
-	p.Sender, p.Memory = processor(cmd), memory(cmd) // of both ends
+	p.Sender, p.Memory = processor(cmd), largest(cmd) // of both ends
 	return nil
 }
 
@@ -236,8 +236,8 @@ func processor(cmd *exec.Cmd) float64 {
 	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 
-// memory is the largest of a program and those that it waited for, in bytes.
-func memory(cmd *exec.Cmd) int64 {
+// largest is the largest of a program and those that it waited for, in bytes.
+func largest(cmd *exec.Cmd) int64 {
 	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		return u.Maxrss << 10 // in kB, see getrusage(2)
 	}

@@ -39,7 +39,7 @@ func (a *apart) Run(ctx context.Context, c hosts.Command, out io.Writer) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.cpu += processor(cmd)
-		a.memory = max(a.memory, memory(cmd))
+		a.memory = max(a.memory, largest(cmd))
 	}
 	return err
 }
