@@ -115,7 +115,7 @@ func (b Bytes) once(ctx context.Context, way string, rate int64) (p Passage, err
 		err = b.byRsync(ctx, older, newer, &p)
 	case "patch-from":
 		if err = b.shell(ctx, tarOf+` > "$2"`, b.From, filepath.Join(home, "old.tar")); err == nil {
-			err = b.pipe(ctx, &p, tarOf+` > "$2/new.tar" && zstd -3 --long=31 -q -c --patch-from="$2/old.tar" "$2/new.tar"`, `zstd -d --long=31 --memory=4096MB -q -c --patch-from="$2/old.tar" | tar -x -C "$1"`, home, newer)
+			err = b.pipe(ctx, &p, tarOf+` > "$2/new.tar" && zstd -3 --long=31 -q -c --patch-from="$2/old.tar" "$2/new.tar"`, `zstd -d --long=31 --memory=2048MB -q -c --patch-from="$2/old.tar" | tar -x -C "$1"`, home, newer)
 		}
 	case "tar.zst":
 		err = b.pipe(ctx, &p, tarOf+` | zstd -3 --long=27 -T0 -q -c`, `zstd -d --long=27 -q -c | tar -x -C "$1"`, home, newer)
