@@ -34,7 +34,7 @@ func (b *Builder) Check(ctx context.Context, r Recipe, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	if state.State == Whole && state.Recipe == digest && b.unsigned(state) == nil {
+	if b.Has(state, digest) {
 		return nil // nothing will be built
 	}
 	if state.State == Foreign {
@@ -157,7 +157,7 @@ func (b *Builder) Build(ctx context.Context, r Recipe, say func(string)) (Built,
 	for _, d := range built.Departures {
 		say("departing from the release's own pins: " + d)
 	}
-	if err := b.canSign(ctx); err != nil {
+	if err := b.CanSign(ctx); err != nil {
 		return Built{}, err
 	}
 	state, err := b.look(ctx, r, true)

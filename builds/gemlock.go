@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"vmst.io/refit/builds/attest"
 )
 
 // LockedGem is a gem of a registry, as Gemfile.lock names it.
@@ -39,92 +41,33 @@ type GemLock struct {
 	Bundler string
 }
 
-// ReadGemLock reads a Gemfile.lock. Its RUBY VERSION is not read: it disagrees
-// with .ruby-version in whole lines.
+// ReadGemLock reads a Gemfile.lock.
 func ReadGemLock(text string) (GemLock, error) {
-	var l GemLock
-	section := ""
-	var remotes []string
-	sums := map[string]string{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		if line == "" {
-			continue
-		}
-		if line[0] != ' ' {
-			section, remotes = line, nil
-			switch section {
-			case "GIT":
-				l.Git = append(l.Git, GitSource{})
-			case "PATH":
-				l.Local = true
-			}
-			continue
-		}
-		word := strings.TrimSpace(line)
-		// Gems stand four spaces deep; what they need, six.
-		gem := strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "     ")
-		remote, isRemote := strings.CutPrefix(word, "remote: ")
-		switch section {
-		case "BUNDLED WITH":
-			if !pinned.MatchString(word) {
-				return GemLock{}, fmt.Errorf("cannot read Gemfile.lock: it is bundled with %q, which is no version", word)
-			}
-			l.Bundler = word
-		case "GIT":
-			src := &l.Git[len(l.Git)-1]
-			if revision, ok := strings.CutPrefix(word, "revision: "); ok {
-				src.Revision = revision
-			} else if isRemote {
-				src.Remote = remote
-			} else if gem {
-				name, _, _ := strings.Cut(word, " ")
-				src.Gems = append(src.Gems, name)
-			}
-		case "GEM":
-			if isRemote {
-				remotes = append(remotes, remote)
-			} else if gem {
-				g, _, err := gemWord(word)
-				if err != nil {
-					return GemLock{}, err
-				}
-				g.Remotes = remotes
-				l.Gems = append(l.Gems, g)
-			}
-		case "CHECKSUMS":
-			g, sum, err := gemWord(word)
-			if err != nil {
-				return GemLock{}, err
-			}
-			sums[g.full()] = sum
-		}
+	lock, err := attest.ReadLock(text)
+	if err != nil {
+		return GemLock{}, err
 	}
-	for i, g := range l.Gems {
-		l.Gems[i].SHA256 = sums[g.full()]
+	if !pinned.MatchString(lock.Bundler) {
+		return GemLock{}, fmt.Errorf("cannot read Gemfile.lock: it is bundled with %q, which is no version", lock.Bundler)
 	}
-	for _, s := range l.Git {
+	l := GemLock{Local: lock.Local, Bundler: lock.Bundler}
+	for _, s := range lock.Git {
 		if s.Remote == "" || s.Revision == "" {
 			return GemLock{}, errors.New("cannot read Gemfile.lock: a GIT block without remote or revision")
 		}
+		l.Git = append(l.Git, GitSource{Remote: s.Remote, Revision: s.Revision, Gems: s.Gems})
+	}
+	for _, g := range lock.Gems {
+		if g.Local || g.Revision != "" {
+			continue
+		}
+		// A version has no hyphen (Gem::Version): what follows one is the platform.
+		version, platform, _ := strings.Cut(g.Version, "-")
+		locked := LockedGem{Name: g.Name, Version: version, Platform: platform, SHA256: g.SHA256}
+		if g.Remote != "" {
+			locked.Remotes = append([]string{g.Remote}, g.Others...)
+		}
+		l.Gems = append(l.Gems, locked)
 	}
 	return l, nil
-}
-
-// gemWord reads "rack (3.1.20)", in CHECKSUMS with " sha256=…" behind it.
-func gemWord(word string) (g LockedGem, sum string, err error) {
-	name, rest, ok := strings.Cut(word, " (")
-	version, rest, closed := strings.Cut(rest, ")")
-	if !ok || !closed || name == "" || version == "" {
-		return g, "", fmt.Errorf("cannot read Gemfile.lock: %q is no gem with its version", word)
-	}
-	g.Name = name
-	// A version has no hyphen (Gem::Version): what follows one is the platform.
-	g.Version, g.Platform, _ = strings.Cut(version, "-")
-	for one := range strings.SplitSeq(strings.TrimSpace(rest), ",") {
-		if hex, ok := strings.CutPrefix(one, "sha256="); ok {
-			sum = hex
-		}
-	}
-	return g, sum, nil
 }

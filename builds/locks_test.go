@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/attest"
 )
 
 func TestAGemLockSaysWhatItNamesAndWhatItHolds(t *testing.T) {
@@ -103,7 +104,7 @@ __metadata:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []builds.YarnPackage{
+	want := []attest.Package{
 		{Name: "@babel/core", Version: "7.28.5", Resolution: "@babel/core@npm:7.28.5", Checksum: "10c0/abc"},
 		{Name: "fsevents", Version: "2.3.3", Resolution: "fsevents@patch:fsevents@npm%3A2.3.3#optional!builtin<compat/fsevents>::version=2.3.3&hash=df0bf1", Conditions: "os=darwin"},
 	}

@@ -76,7 +76,15 @@ func (in PartIn) key(dir string, src Source) (string, error) {
 // tools is the toolchain as far as it decides: what a tag pinned and why it got
 // another is of no weight, nor is Node for gems or Ruby for node packages.
 func (in PartIn) tools() Toolchain {
-	t := in.Toolchain.named()
+	t := in.Toolchain
+	var of []Artifact
+	for _, a := range t.Artifacts {
+		if in.Kind == Assets || (a.Tool == "node") == (in.Kind != Bundle) {
+			of = append(of, a)
+		}
+	}
+	t.Artifacts = of
+	t = t.named()
 	t.Ruby.Pinned, t.Ruby.Why, t.Node.Pinned, t.Node.Why = "", "", "", ""
 	switch in.Kind {
 	case Bundle:

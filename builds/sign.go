@@ -20,8 +20,8 @@ type Signer interface {
 	Key() (line, fingerprint string, err error)
 }
 
-// canSign asks for the key before anything is built: a build takes minutes.
-func (b *Builder) canSign(ctx context.Context) error {
+// CanSign asks for the key before anything is built: a build takes minutes.
+func (b *Builder) CanSign(ctx context.Context) error {
 	if b.Signer == nil {
 		return nil
 	}
@@ -31,17 +31,31 @@ func (b *Builder) canSign(ctx context.Context) error {
 	return nil
 }
 
-// unsigned tells why a whole build is not signed as it must be; nil if it is. Only what
-// this process saw being built is signed by it: a signature put on whatever lies on the
-// builder would say nothing.
-func (b *Builder) unsigned(state LookOut) error {
-	if b.Signer == nil || state.State != Whole {
+// Vouched tells why a signature is not the one that a manifest of that digest must have;
+// nil if it is, or none is asked for. Only what this process saw being built is signed by
+// it: a signature put on whatever lies on the builder would say nothing.
+func (b *Builder) Vouched(digest string, signature []byte) error {
+	if b.Signer == nil {
 		return nil
 	}
-	if len(state.Signature) == 0 {
+	if len(signature) == 0 {
 		return errors.New("it is not signed")
 	}
-	return b.Signer.Verify(node.SignedText(state.Manifest.Digest), state.Signature)
+	return b.Signer.Verify(node.SignedText(digest), signature)
+}
+
+// unsigned tells why a whole build is not signed as it must be; nil if it is.
+func (b *Builder) unsigned(state LookOut) error {
+	if state.State != Whole {
+		return nil
+	}
+	return b.Vouched(state.Manifest.Digest, state.Signature)
+}
+
+// Has tells whether what was found is the whole release, built by that recipe and signed
+// as it must be.
+func (b *Builder) Has(found LookOut, recipe string) bool {
+	return found.State == Whole && found.Recipe == recipe && b.unsigned(found) == nil
 }
 
 // signer is the fingerprint of the key; empty for none.

@@ -18,6 +18,7 @@ type Variation struct {
 // Variations are all of them; docs/builds.md lists the same.
 func Variations() []Variation {
 	return []Variation{
+		{provenanceFile, "it says when, where and in which run the release was built"},
 		{"public/packs/.vite/manifest-assets.json", "the asset plugin writes its entries in the order in which its workers end; each names the same file"},
 		{"public/packs/**.map", "the bundler's workers write the sources of a map in the order in which they end; no page loads a map"},
 		{compiled + "/**", "with `build.precompile`: Ruby writes one file's compiled code out differently each time; a cache of what lies beside it"},

@@ -147,7 +147,7 @@ func recordPackages(dir string, in YarnIn, y YarnOut) error {
 			f.Counts["npm"]++
 			continue
 		}
-		if !p.fits(yarnCPU(runtime.GOARCH)) {
+		if p.Elsewhere("linux", nodeCPU(runtime.GOARCH)) {
 			continue // it is not fetched here
 		}
 		f.count(Fetched{Kind: "npm", Name: p.Name, Version: p.Version, Checksum: p.Checksum, Held: HeldToNothing})

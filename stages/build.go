@@ -22,11 +22,11 @@ func (s build) Check(ctx context.Context, say pipeline.Say) error {
 	if err != nil || there {
 		return err
 	}
-	if a, ok := s.stored(ctx, say); ok {
+	if _, a, ok := s.stored(ctx, say); ok {
 		say("it was built on %s on %s by the same recipe and comes from the store", a.Builder, a.Stored.Format("2 January 2006"))
 		return nil
 	}
-	return s.d.Builder.Check(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+	return s.d.Builder.Check(ctx, s.f.Recipe, liner(say))
 }
 
 // there tells whether the release lies on the builder, built by the recipe. What must not
@@ -42,7 +42,7 @@ func (s build) there(ctx context.Context) (bool, error) {
 	}
 	name, dir := s.d.builder().Name, s.f.Recipe.Layout.Dir(s.f.To.Version)
 	switch {
-	case found.State == builds.Whole && found.Recipe == digest:
+	case s.d.Builder.Has(found, digest):
 		return true, nil
 	case found.State == builds.Foreign:
 		return false, fmt.Errorf("%s: %s exists and was not built by refit; move it away", name, dir)
@@ -62,7 +62,7 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 			return err
 		}
 	}
-	built, err := s.d.Builder.Build(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+	built, err := s.d.Builder.Build(ctx, s.f.Recipe, liner(say))
 	if err != nil {
 		return err
 	}
@@ -83,5 +83,5 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 
 // Undo removes a half-made build; a whole one stays for the next try.
 func (s build) Undo(ctx context.Context, say pipeline.Say) error {
-	return s.d.Builder.Remove(ctx, s.f.Recipe, func(line string) { say("%s", line) })
+	return s.d.Builder.Remove(ctx, s.f.Recipe, liner(say))
 }

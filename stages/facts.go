@@ -36,6 +36,8 @@ type Facts struct {
 	Unverified []string `json:"unverified,omitempty"`
 	// Stored is what became of the release in the store (build).
 	Stored string `json:"stored,omitempty"`
+	// Unproved says which nodes went back to a release that is not what was placed (roll).
+	Unproved []string `json:"unproved,omitempty"`
 	// Applied are the migrations of Pre that the database has at the end of the
 	// pre-migrate stage, also of one that failed (pre-migrate).
 	Applied []builds.Migration `json:"applied,omitempty"`

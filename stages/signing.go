@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"vmst.io/refit/hosts/node"
@@ -79,8 +80,9 @@ func (j *judgement) remedy(err error) string {
 
 // proven hashes a release on a node again, right before the node is taken out for it,
 // and gives the digest of its manifest. Going forward nothing is switched to that is not
-// what was built. Going back, what is found is said: it is what ran there before, and
-// leaving the node on a release that fails would be worse.
+// what was built. Going back, what is found is said and stands in the journal and the
+// report: it is what ran there before, and leaving the node on a release that fails would
+// be worse.
 func (d Deps) proven(ctx context.Context, n Node, f *Facts, release string, say pipeline.Say) (digest string, err error) {
 	back := release == f.From.Version.String()
 	in := node.VerifyIn{Home: d.Layout.Home, Release: release, Signed: d.Signing, Links: d.Layout.SharedLinks(), Writable: writable()}
@@ -97,7 +99,11 @@ func (d Deps) proven(ctx context.Context, n Node, f *Facts, release string, say 
 	case lost(err) || ctx.Err() != nil:
 		return "", err
 	case back:
-		say("%s: going back to %s all the same, which is not proved to be what was placed: %v", n.Name, release, err)
+		line := fmt.Sprintf("%s: goes back to %s all the same, which is not proved to be what was placed: %v", n.Name, release, err)
+		say("%s", line)
+		if !slices.Contains(f.Unproved, line) { // a step may be run again
+			f.Unproved = append(f.Unproved, line)
+		}
 		return "", nil
 	}
 	return "", fmt.Errorf("%s: %s is not switched to: %w. `refit place --to %s` puts it there anew", n.Name, release, err, release)

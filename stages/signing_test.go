@@ -77,7 +77,7 @@ func TestGoingBackWhatWasChangedInTheOldReleaseIsSaidAndGoneBackTo(t *testing.T)
 				if err := (rollWeb{w.d, w.f, w.node("kirk")}).Undo(t.Context(), w.say); err != nil {
 					t.Fatal(err)
 				}
-				if w.runs["kirk"] != "v4.5.14" || !w.heard("kirk: going back to v4.5.14 all the same, which is not proved to be what was placed") {
+				if w.runs["kirk"] != "v4.5.14" || !w.heard("kirk: goes back to v4.5.14 all the same, which is not proved to be what was placed") {
 					t.Errorf("kirk runs %s; said:\n%s", w.runs["kirk"], strings.Join(w.said, "\n"))
 				}
 				if !slices.Equal(w.switched, []string{"kirk"}) {

@@ -279,7 +279,11 @@ func TestAnArtifactThatSaysItIsOfARecipeThatItIsNotOfIsNotUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.build.put(t.Context(), head, f.say); err != nil { // the newer of two
+	w, err := f.build.ware(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.build.d.toStore(t.Context(), w, head, f.say); err != nil { // the newer of two
 		t.Fatal(err)
 	}
 	f.unmakes()

@@ -2,10 +2,13 @@ package stages
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/builds/store"
 	"vmst.io/refit/builds/toolchain"
+	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
 
@@ -19,9 +22,38 @@ type toolchains struct {
 func (toolchains) Name() string { return "toolchain" }
 
 func (s toolchains) maker() toolchain.Maker {
-	return toolchain.Maker{
+	m := toolchain.Maker{
 		Builder: s.d.Builder, Layout: s.f.Recipe.Layout,
 		Repository: s.d.Toolchains.Repository, InsteadOf: s.f.Recipe.Mirrors.Git,
+	}
+	if s.d.Store != nil {
+		m.Fetch = s.fetch
+	}
+	return m
+}
+
+// ware is a toolchain as the store knows it.
+func (toolchains) ware(a builds.Artifact) ware {
+	return ware{key: store.Key{Kind: store.Toolchain, Name: a.Name, OS: a.OS, Arch: a.Arch, Recipe: a.Recipe}, kind: node.KindToolchain, dir: a.Prefix}
+}
+
+// fetch brings a toolchain from the store, if it is there.
+func (s toolchains) fetch(ctx context.Context, a builds.Artifact, say func(string)) (bool, error) {
+	w, tell := s.ware(a), func(format string, args ...any) { say(fmt.Sprintf(format, args...)) }
+	found, ok := s.d.inStore(ctx, w, tell)
+	if !ok {
+		return false, ctx.Err()
+	}
+	return s.d.fromStore(ctx, w, found, tell)
+}
+
+// keep stores what was made, unless it is there.
+func (s toolchains) keep(ctx context.Context, m toolchain.Made, say pipeline.Say) {
+	if s.d.Store == nil {
+		return
+	}
+	if _, err := s.d.toStore(ctx, s.ware(m.Artifact), m.Manifest, say); err != nil {
+		say("%v", err)
 	}
 }
 
@@ -38,6 +70,7 @@ func (s toolchains) Run(ctx context.Context, say pipeline.Say) error {
 		for _, x := range m.Artifact.Archives {
 			say("%s: %s, SHA-256 %.12s by %s", m.Artifact.Name, x.File, x.SHA256, x.By)
 		}
+		s.keep(ctx, m, say)
 		say("%s in %s: manifest %.12s, recipe %.12s", m.Artifact.Name, m.Artifact.Prefix, m.Manifest.Digest, m.Artifact.Recipe)
 	}
 	return nil

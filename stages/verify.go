@@ -48,7 +48,8 @@ type Verdict struct {
 type Changed struct {
 	Path string `json:"path"`
 	What string `json:"what"`
-	// Part is what it belongs to: "source", "gems", "assets", "node packages", "refit's own".
+	// Part is what it belongs to: "source", "gems", "assets", "node packages", "toolchain",
+	// "refit's own".
 	Part string `json:"part"`
 }
 

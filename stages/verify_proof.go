@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -42,6 +43,7 @@ func (d Deps) proveFiles(ctx context.Context, n Node, v *Verdict, say pipeline.S
 		v.NotKnown = append(v.NotKnown, fmt.Sprintf("%d bridged files are said to be of %s, whose manifest is not there", found.Unknown[release], release))
 	}
 	d.proveSource(ctx, n, v, found.Head, changed)
+	d.proveToolchains(ctx, n, v, found.Toolchains, changed)
 	for _, path := range slices.Sorted(maps.Keys(changed)) {
 		v.Changed = append(v.Changed, Changed{Path: path, What: changed[path], Part: partOf(path)})
 	}
@@ -84,8 +86,39 @@ func (d Deps) proveSource(ctx context.Context, n Node, v *Verdict, manifest node
 	}
 }
 
-// partOf tells what a file of a release belongs to.
+// proveToolchains holds the Ruby, the Bundler and the Node that a release was built with
+// to their own manifests. One that was made again by the same recipe is as good.
+func (d Deps) proveToolchains(ctx context.Context, n Node, v *Verdict, tools []node.ToolchainRef, changed map[string]string) {
+	for _, t := range tools {
+		found, err := n.Agent.PlaceVerify(ctx, node.VerifyIn{Kind: node.KindToolchain, Release: t.Name, Signed: d.Signing}, nil)
+		if errors.Is(err, node.ErrNotFound) {
+			v.modified("%s: %s runs with %s, which is not there, or was not put there by refit", n.Name, v.Release, t.Name)
+			continue
+		}
+		if v.fault(err) {
+			v.Unmodified = false
+			continue
+		}
+		v.Files += found.Files
+		if found.Recipe != t.Recipe {
+			v.modified("%s: %s was built with a %s of another recipe (%.12s) than the one that is there (%.12s)", n.Name, v.Release, t.Name, t.Recipe, found.Recipe)
+		}
+		if found.Unsigned != "" {
+			v.Faults = append(v.Faults, fmt.Sprintf("%s: the manifest of %s: %s", n.Name, t.Name, found.Unsigned))
+		}
+		for _, diff := range found.Differences {
+			changed[path.Join(node.ToolchainsDir, t.Name, diff.Path)] = diff.What
+			v.Unmodified = false
+		}
+		v.More += found.More
+	}
+}
+
+// partOf tells what a file of a release, or of a toolchain, belongs to.
 func partOf(path string) string {
+	if strings.HasPrefix(path, node.ToolchainsDir+"/") {
+		return "toolchain"
+	}
 	for _, p := range []struct{ below, part string }{
 		{"vendor/bundle/", "gems"}, {"public/packs/", "assets"}, {"public/assets/", "assets"}, {"node_modules/", "node packages"}, {".refit/", "refit's own"}, {".bundle/", "refit's own"},
 	} {

@@ -82,7 +82,7 @@ func TestANodeThatLosesTheReleaseItIsServedFromGetsTheWholeAllTheSame(t *testing
 	if err := os.RemoveAll(filepath.Join(s.homes["kirk"], "releases/v4.5.14")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.place.deliverTo(t.Context(), ways[0], s.pack, s.say); err != nil {
+	if err := s.place.bring(t.Context(), s.place.release(), ways[0], s.pack, s.say); err != nil {
 		t.Fatal(err)
 	}
 	s.wholeOn("kirk", "spock", "scotty", "decker")

@@ -232,7 +232,7 @@ func packageComponents(m Materials) (out []Component, needs []Dependency) {
 		switch {
 		case slices.Contains(m.InstalledPackages, p.Name+"@"+p.Version):
 			c.Scope = "required"
-		case p.elsewhere(m.OS, m.CPU):
+		case p.Elsewhere(m.OS, m.CPU):
 			c.Scope = "excluded"
 		}
 		d := Dependency{Ref: c.Ref}

@@ -194,7 +194,7 @@ func FuzzLockFilesEndInAnErrorOrAList(f *testing.F) {
 			t.Error("no package and no error")
 		}
 		for _, p := range packages {
-			p.elsewhere("linux", "x64")
+			p.Elsewhere("linux", "x64")
 		}
 	})
 }

@@ -24,6 +24,9 @@ type Package struct {
 	Needs []string
 }
 
+// ErrNoPackage is a yarn.lock without any.
+var ErrNoPackage = errors.New("cannot read yarn.lock: it names no package")
+
 // ReadPackages reads a yarn.lock of Yarn 2 and newer, sorted by resolution. The form is
 // a small part of YAML: entries at the margin, their fields two spaces in, the entries
 // of their maps four.
@@ -41,7 +44,7 @@ func ReadPackages(text string) ([]Package, error) {
 		return nil, fmt.Errorf("cannot read yarn.lock: %w", err)
 	}
 	if len(r.all) == 0 {
-		return nil, errors.New("cannot read yarn.lock: it names no package")
+		return nil, ErrNoPackage
 	}
 	return r.resolved(), nil
 }
@@ -193,9 +196,9 @@ func bare(word string) string {
 	return word
 }
 
-// elsewhere tells whether a package is for other systems alone. What is said in other
+// Elsewhere tells whether a package is for other systems alone. What is said in other
 // words than "os=linux & cpu=x64" is taken to be for this one too.
-func (p Package) elsewhere(os, cpu string) bool {
+func (p Package) Elsewhere(os, cpu string) bool {
 	if strings.ContainsAny(p.Conditions, "|()!") {
 		return false
 	}

@@ -46,8 +46,9 @@ type LookOut struct {
 	State builds.State `json:"state"`
 	// Recipe is what it was, or was to be, made by.
 	Recipe string `json:"recipe,omitempty"`
-	// Manifest of a Whole one.
-	Manifest *node.Head `json:"manifest,omitempty"`
+	// Manifest of a Whole one, and its signature, empty for none.
+	Manifest  *node.Head `json:"manifest,omitempty"`
+	Signature []byte     `json:"signature,omitempty"`
 	// Differences of a Damaged one, the first ten.
 	Differences []string `json:"differences,omitempty"`
 }
@@ -68,6 +69,9 @@ func look(ctx context.Context, in LookIn) (LookOut, error) {
 		return LookOut{State: builds.Foreign}, nil //nolint:nilerr // without a manifest of refit's it is somebody else's
 	}
 	out := LookOut{State: builds.Whole, Recipe: manifest.Recipe, Manifest: &head}
+	if out.Signature, err = node.ReadSignature(dir); err != nil {
+		return out, fmt.Errorf("cannot read the signature of %s: %w", dir, err)
+	}
 	if !in.Verify {
 		return out, nil
 	}

@@ -24,6 +24,9 @@ type Maker struct {
 	// Repository is ruby-build's, empty for DefaultRubyBuild; InsteadOf rewrites it.
 	Repository string
 	InsteadOf  []git.Rewrite
+	// Fetch brings one that was made before and is kept elsewhere, and tells whether it
+	// did; nil for none.
+	Fetch func(ctx context.Context, a builds.Artifact, say func(string)) (bool, error)
 	// MinFree is the room that making one needs in the cache and where toolchains lie,
 	// bytes; 0 for 2 GiB (Ruby 3.3 takes 0.9 GB while it is compiled).
 	MinFree int64
@@ -35,7 +38,7 @@ type Maker struct {
 type Made struct {
 	Artifact builds.Artifact `json:"artifact"`
 	Manifest node.Head       `json:"manifest"`
-	// Cached: it lay there already.
+	// Cached: it lay there already, or was fetched.
 	Cached bool `json:"cached"`
 	// Seconds that it took.
 	Seconds float64 `json:"seconds"`
@@ -58,7 +61,7 @@ func (m Maker) Check(ctx context.Context, t builds.Toolchain, _ func(string)) er
 		switch {
 		case state.State == builds.Foreign:
 			return fmt.Errorf("%s: %w", m.Builder.Name, foreign(a))
-		case state.State == builds.Whole && state.Recipe == a.Recipe:
+		case m.has(state, a):
 		default:
 			if err := m.room(ctx, a); err != nil {
 				return err
@@ -66,6 +69,11 @@ func (m Maker) Check(ctx context.Context, t builds.Toolchain, _ func(string)) er
 		}
 	}
 	return nil
+}
+
+// has tells whether what was found is the whole artifact, signed as it must be.
+func (m Maker) has(state LookOut, a builds.Artifact) bool {
+	return state.State == builds.Whole && state.Recipe == a.Recipe && m.Builder.Vouched(state.Manifest.Digest, state.Signature) == nil
 }
 
 func (m Maker) look(ctx context.Context, a builds.Artifact, verify bool) (LookOut, error) {
@@ -78,6 +86,11 @@ func (m Maker) look(ctx context.Context, a builds.Artifact, verify bool) (LookOu
 // It may be repeated: what did not end is begun again from nothing, after what it left
 // at work was stopped. A step that fails gives a *builds.BuildError.
 func (m Maker) Make(ctx context.Context, t builds.Toolchain, say func(string)) ([]Made, error) {
+	if len(t.Artifacts) > 0 {
+		if err := m.Builder.CanSign(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var all []Made
 	for _, a := range t.Artifacts {
 		began := time.Now()
@@ -97,22 +110,41 @@ func (m Maker) make(ctx context.Context, t builds.Toolchain, a builds.Artifact, 
 		return Made{}, err
 	}
 	switch {
-	case state.State == builds.Whole && state.Recipe == a.Recipe:
+	case m.has(state, a):
 		say(fmt.Sprintf("%s is there already, all %d files as its manifest has them", a.Name, state.Manifest.Files))
 		return Made{Artifact: a, Manifest: *state.Manifest, Cached: true}, nil
 	case state.State == builds.Unfinished:
 		say(a.Name + " was not finished and is begun again from nothing")
 	case state.State == builds.Damaged:
 		say(fmt.Sprintf("%s is damaged (%s) and made again", a.Name, strings.Join(state.Differences, "; ")))
-	case state.State == builds.Whole:
+	case state.State == builds.Whole && state.Recipe != a.Recipe:
 		say(a.Name + " was made by another recipe and is made again")
+	case state.State == builds.Whole:
+		say(fmt.Sprintf("%s is made again: %v", a.Name, m.Builder.Vouched(state.Manifest.Digest, state.Signature)))
 	}
-	steps := m.steps(t, a, "")
-	for _, s := range steps {
-		if err := m.Builder.StopJob(ctx, unit(a, s.Name), say); err != nil {
+	if err := m.clear(ctx, t, a, say); err != nil {
+		return Made{}, err
+	}
+	if m.Fetch != nil {
+		found, err := m.Fetch(ctx, a, say)
+		if err != nil {
 			return Made{}, err
 		}
+		if found {
+			if state, err = m.look(ctx, a, true); err != nil {
+				return Made{}, err
+			}
+			if m.has(state, a) {
+				return Made{Artifact: a, Manifest: *state.Manifest, Cached: true}, nil
+			}
+			say(fmt.Sprintf("%s came as %s and is made", a.Name, state.State))
+		}
 	}
+	return m.build(ctx, t, a, say)
+}
+
+// build makes an artifact anew.
+func (m Maker) build(ctx context.Context, t builds.Toolchain, a builds.Artifact, say func(string)) (Made, error) {
 	if err := m.room(ctx, a); err != nil {
 		return Made{}, err
 	}
@@ -139,6 +171,13 @@ func (m Maker) make(ctx context.Context, t builds.Toolchain, a builds.Artifact, 
 		return Made{}, err
 	}
 	say(fmt.Sprintf("%s is made: %d files, %d MiB", a.Name, out.Manifest.Files, out.Manifest.Bytes>>20))
+	if m.Builder.Signer != nil {
+		by, err := m.Builder.SignManifest(ctx, a.Prefix, out.Manifest.Digest)
+		if err != nil {
+			return Made{}, err
+		}
+		say(fmt.Sprintf("%s is signed with %s", a.Name, by))
+	}
 	return Made{Artifact: a, Manifest: out.Manifest}, nil
 }
 
@@ -238,18 +277,26 @@ func (m Maker) run(ctx context.Context, a builds.Artifact, s builds.Step, say fu
 // they harm nobody and spare the next attempt the work.
 func (m Maker) Remove(ctx context.Context, t builds.Toolchain, say func(string)) error {
 	for _, a := range t.Artifacts {
-		for _, s := range m.steps(t, a, "") {
-			if err := m.Builder.StopJob(ctx, unit(a, s.Name), say); err != nil {
-				return err
-			}
-		}
-		var out RemoveOut
-		if err := m.Builder.Host.Call(ctx, "toolchain.remove", MakeIn{Layout: m.Layout, Artifact: a}, nil, &out, say); err != nil {
+		if err := m.clear(ctx, t, a, say); err != nil {
 			return err
 		}
-		if out.Removed {
-			say("the unfinished " + a.Name + " was removed")
+	}
+	return nil
+}
+
+// clear stops what an earlier attempt left at work, and takes away what it left.
+func (m Maker) clear(ctx context.Context, t builds.Toolchain, a builds.Artifact, say func(string)) error {
+	for _, s := range m.steps(t, a, "") {
+		if err := m.Builder.StopJob(ctx, unit(a, s.Name), say); err != nil {
+			return err
 		}
+	}
+	var out RemoveOut
+	if err := m.Builder.Host.Call(ctx, "toolchain.remove", MakeIn{Layout: m.Layout, Artifact: a}, nil, &out, say); err != nil {
+		return err
+	}
+	if out.Removed {
+		say("the unfinished " + a.Name + " was removed")
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,9 +38,7 @@ func (f *fleet) release(t *testing.T) string {
 	return filepath.Base(strings.TrimSpace(out))
 }
 
-// watched is the fleet with a GitHub and a Slack beside it. Its releases pin the Ruby and
-// the Node that the hosts have, where refit looks for pinned ones, so that no override
-// makes a doubt of each.
+// watched is the fleet with a GitHub and a Slack beside it.
 type watched struct {
 	*fleet
 	hub    *githubtest.Server
@@ -49,16 +46,9 @@ type watched struct {
 	config string
 }
 
-var toolchainBlock = regexp.MustCompile(`(?m)^toolchain:\n(  .*\n)+`)
-
 func (f *fleet) watched(t *testing.T, policy string) *watched {
 	t.Helper()
 	w := &watched{fleet: f, hub: githubtest.New(githubtest.Options{Fail: t.Error, Anonymous: 5000}), slack: slacktest.New(slacktest.Options{})}
-	for _, h := range []string{"kirk", "spock", "scotty", "decker", "uhura"} {
-		if _, err := f.Exec(t.Context(), h, "sh", "-c", "cd /opt && mkdir -p refit/node-"+f.Node+"/bin && ln -sfn /usr refit/ruby-"+f.Ruby+" && ln -sfn /usr/bin/node refit/node-"+f.Node+"/bin/node"); err != nil {
-			t.Fatal(err)
-		}
-	}
 	token := filepath.Join(t.TempDir(), "slack-token")
 	if err := os.WriteFile(token, []byte(w.slack.Token()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,10 +58,9 @@ func (f *fleet) watched(t *testing.T, policy string) *watched {
 		t.Fatal(err)
 	}
 	text := string(b)
-	if !toolchainBlock.MatchString(text) || !strings.Contains(text, "/git/mastodon.git\n") {
+	if !strings.Contains(text, "/git/mastodon.git\n") {
 		t.Fatalf("the lab's refit.yml is not as this test knows it:\n%s", text)
 	}
-	text = toolchainBlock.ReplaceAllString(text, "")
 	text = strings.Replace(text, "/git/mastodon.git\n", "/git/mastodon.git\n  github: mastodon/mastodon\n  api: "+w.serve(t, w.hub)+"\n", 1)
 	text += "\nwatch:\n  every: 1m\n  feed: none\n\npolicy:\n  patch: " + policy + "\n  settle: 0s\n\nnotify:\n  slack:\n    channel: " + w.slack.Channel() +
 		"\n    token: {file: " + token + "}\n    api: " + w.serve(t, w.slack) + "api/\n"
@@ -118,20 +107,18 @@ func (w *watched) git(t *testing.T, script string, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// commitNext commits a release $2 over $1, with another version and with the pins $3 and $4.
+// commitNext commits a release $2 over $1, with another version.
 const commitNext = `export GIT_INDEX_FILE=$(mktemp -u) GIT_AUTHOR_NAME=upstream GIT_AUTHOR_EMAIL=up@stream.example GIT_COMMITTER_NAME=upstream GIT_COMMITTER_EMAIL=up@stream.example
 git read-tree $1
 put() { git update-index --cacheinfo 100644,$(git hash-object -w --stdin),$1; }
 git show $1:lib/mastodon/version.rb | sed "/def patch/{n;s/[0-9]*$/${2##*.}/}" | put lib/mastodon/version.rb
-echo $3 | put .ruby-version
-echo $4 | put .nvmrc
 git tag $2 $(git commit-tree $(git write-tree) -p $1^{commit} -m $2)
 rm -f $GIT_INDEX_FILE`
 
 // publish makes a release over the one before it and publishes it.
 func (w *watched) publish(t *testing.T, before, name string) {
 	t.Helper()
-	w.git(t, commitNext, before, name, w.Ruby, w.Node)
+	w.git(t, commitNext, before, name)
 	w.offer(t, name)
 }
 

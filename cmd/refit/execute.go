@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -263,7 +264,7 @@ func remarks(e execution, res pipeline.Result) []string {
 	if e.facts.Stored != "" {
 		out = append(out, "store: "+e.facts.Stored)
 	}
-	return append(out, e.facts.Said...)
+	return slices.Concat(out, e.facts.Unproved, e.facts.Said)
 }
 
 // codeOf maps how a run ended to the exit code. A pre-migration that was applied

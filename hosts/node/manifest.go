@@ -99,6 +99,8 @@ type Head struct {
 	Tree    string `json:"tree"`
 	// Recipe is a toolchain's.
 	Recipe string `json:"recipe,omitempty"`
+	// Toolchains are those that a release runs with.
+	Toolchains []ToolchainRef `json:"toolchains,omitempty"`
 	// Digest names the built release: equal digests mean equal files. It is the
 	// SHA-256, in hex, of the manifest's file as Write wrote it, without the line's end.
 	Digest string `json:"digest"`
@@ -108,7 +110,7 @@ type Head struct {
 }
 
 func (m Manifest) head(digest string) Head {
-	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Recipe: m.Recipe, Digest: digest, Files: len(m.Files)}
+	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Recipe: m.Recipe, Toolchains: m.Toolchains, Digest: digest, Files: len(m.Files)}
 	for _, e := range m.Files {
 		h.Bytes += e.Size
 	}

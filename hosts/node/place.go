@@ -183,7 +183,7 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	temp, arrived := shelf.temp("placing", in.Release), shelf.arrived(in.Release)
 	err = os.RemoveAll(temp)
 	if err == nil {
-		p := &placing{PutIn: in, shelf: shelf, pack: pack, files: pack.manifest.Files, root: temp, arrived: arrived, out: &out, run: RequestOf(ctx).Run}
+		p := &placing{PutIn: in, pack: pack, files: pack.manifest.Files, root: temp, arrived: arrived, out: &out, run: RequestOf(ctx).Run}
 		err = p.build(ctx, say)
 	}
 	if err == nil {

@@ -152,7 +152,7 @@ func TestAManifestTravelsAsWhatDiffersFromAnother(t *testing.T) {
 	}
 }
 
-func TestAManifestThatAnotherHandWroteIsSentWhole(t *testing.T) {
+func TestAManifestThatAnotherHandWroteIsSentWholeAndRefused(t *testing.T) {
 	a, home, root1, root2, _, _ := onOlder(t)
 	file := filepath.Join(root2, ".refit/manifest.json")
 	b, err := os.ReadFile(file)
@@ -163,15 +163,10 @@ func TestAManifestThatAnotherHandWroteIsSentWhole(t *testing.T) {
 	if err := os.WriteFile(file, []byte(spaced), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	base := baseOf(t, root1)
-	want, err := a.PlaceWant(t.Context(), wantIn(t, home, root2), packFrom(t, a, root2, base), nil)
-	if err != nil {
-		t.Fatal(err)
+	_, err = a.PlaceWant(t.Context(), wantIn(t, home, root2), packFrom(t, a, root2, baseOf(t, root1)), nil)
+	if !errors.Is(err, node.ErrPayload) || !strings.Contains(err.Error(), "is not written as refit writes one") {
+		t.Errorf("got %v", err)
 	}
-	if _, err := a.PlacePut(t.Context(), putIn(t, home, root2), packFrom(t, a, root2, base, want.Indexes...), nil); err != nil {
-		t.Error(err)
-	}
-	sound(t, a, home, "v2.0.0")
 }
 
 func TestAPackThatBeginsFromAReleaseThatIsNotHereIsRefusedAsThat(t *testing.T) {

@@ -23,7 +23,6 @@ import (
 // placing is one release being built under a temporary name.
 type placing struct {
 	PutIn
-	shelf shelf
 	pack  *packReader
 	files []Entry // of the manifest
 	root  string
@@ -39,7 +38,7 @@ func (p *placing) build(ctx context.Context, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	local := local{shelf: p.shelf, arrived: p.arrived, without: coming}
+	local := local{shelf: p.pack.claim.shelf, arrived: p.arrived, without: coming}
 	found, err := local.find(ctx, p.pack.manifest)
 	if err != nil {
 		return err
@@ -216,14 +215,23 @@ func (p *placing) finish(skip func(string) bool) error {
 			return err
 		}
 	}
+	if err := p.record(); err != nil {
+		return err
+	}
+	return p.dirTimes(skip)
+}
+
+// record writes down how a thing was placed. A sealed release lies as it was built, and
+// has to be placed yet where Mastodon is to run it.
+func (p *placing) record() error {
+	if p.Sealed && p.Kind == KindRelease {
+		return nil
+	}
 	b, err := json.Marshal(placedRecord{Digest: p.Digest, Run: p.run, Links: p.Links, Writable: p.Writable, Owner: p.Owner})
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(p.root, placedFile), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return p.dirTimes(skip)
+	return writeFile(filepath.Join(p.root, placedFile), append(b, '\n'), 0o644)
 }
 
 // dirTimes gives directories their times, when nothing more is put into them.

@@ -249,6 +249,10 @@ func TestEveryFieldOfAManifestIsUnderItsSignature(t *testing.T) {
 			*x = append(*x, "more")
 		case *time.Time:
 			*x = x.Add(time.Second)
+		case *node.Kind:
+			*x = node.KindToolchain
+		case *[]node.ToolchainRef:
+			*x = append(*x, node.ToolchainRef{Name: "ruby-3.4.7", Recipe: "r1", Digest: "d1"})
 		case *[]node.Entry:
 			*x = (*x)[1:]
 		default:
