@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,26 @@ func TestAToolchainThatIsGoneStopsTheBuildAtOnce(t *testing.T) {
 	_, err := w.builder.Build(t.Context(), r, w.say)
 	if err == nil || !strings.Contains(err.Error(), "cannot tie") || !strings.Contains(err.Error(), "bundler-2.7.2") || len(w.host.started) > 0 {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnotherNodeMakesNoOtherGems(t *testing.T) {
+	w := newWorld(t)
+	r, _ := w.withToolchains()
+	if _, err := w.builder.Build(t.Context(), r, w.say); err != nil {
+		t.Fatal(err)
+	}
+	nodejs, _ := w.made("node", "24.11.0", "n2", map[string]string{"bin/node": "#!/bin/sh\nexec /bin/sh \"$@\"\n"})
+	r.Toolchain.Node = builds.Runtime{Version: "24.11.0", Pinned: "24.11", Prefix: nodejs.Prefix}
+	r.Toolchain.Artifacts[2] = nodejs
+	built, err := w.builder.Build(t.Context(), r, w.say)
+	if err != nil || !slices.Equal(built.Kept, []builds.Kind{builds.Bundle}) {
+		t.Errorf("kept %v, %v", built.Kept, err)
+	}
+	r.Toolchain.Artifacts[0].Recipe = "r2"
+	w.made("ruby", "3.4.7", "r2", nil)
+	if built, err = w.builder.Build(t.Context(), r, w.say); err != nil || slices.Contains(built.Kept, builds.Bundle) || !slices.Contains(built.Kept, builds.Packages) {
+		t.Errorf("with another Ruby: kept %v, %v", built.Kept, err)
 	}
 }
 

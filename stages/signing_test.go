@@ -83,6 +83,9 @@ func TestGoingBackWhatWasChangedInTheOldReleaseIsSaidAndGoneBackTo(t *testing.T)
 				if !slices.Equal(w.switched, []string{"kirk"}) {
 					t.Errorf("switched: %q", w.switched)
 				}
+				if len(w.f.Unproved) != 1 || !strings.HasPrefix(w.f.Unproved[0], "kirk: goes back to v4.5.14") {
+					t.Errorf("the journal has %q", w.f.Unproved)
+				}
 			})
 		})
 	}

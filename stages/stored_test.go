@@ -15,6 +15,7 @@ import (
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/builds/store"
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts/node"
 )
 
@@ -306,6 +307,82 @@ func TestWhatMustNotBeReplacedOnTheBuilderIsNotReplacedFromTheStoreEither(t *tes
 	}
 	if _, err := os.Stat(filepath.Join(dir, "app")); err != nil {
 		t.Error(err)
+	}
+}
+
+// quill is a key whose signature is its name.
+type quill string
+
+func (quill) Ready(context.Context) error { return nil }
+
+func (p quill) Sign(context.Context, []byte) ([]byte, error) { return []byte(p), nil }
+
+func (p quill) Verify(_, signature []byte) error {
+	if string(signature) != string(p) {
+		return errors.New("it is signed by another")
+	}
+	return nil
+}
+
+func (p quill) Key() (line, fingerprint string, err error) {
+	return "ssh-test", "SHA256:" + string(p), nil
+}
+
+func TestWhatTheStoreHoldsWithoutOurSignatureIsBuilt(t *testing.T) {
+	for name, c := range map[string]struct {
+		signature string
+		says      string
+	}{"none": {"", "it is not signed"}, "another's": {"others", "it is signed by another"}, "ours": {"us", ""}} {
+		t.Run(name, func(t *testing.T) {
+			f := newFactory(t)
+			f.makes("new")
+			if c.signature != "" {
+				if err := os.WriteFile(filepath.Join(f.place.d.Layout.Release("v4.5.15"), signatureFile), []byte(c.signature), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.run(); err != nil {
+				t.Fatal(err)
+			}
+			f.unmakes()
+			f.build.d.Builder.Signer = quill("us")
+			err := f.run()
+			if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, errBuilding) || !f.heard(c.says)) {
+				t.Errorf("%v\n%s", err, strings.Join(f.said, "\n"))
+			}
+			// It may be another operator's, whose key signed it.
+			if list, err := f.place.d.Store.List(t.Context()); err != nil || len(list.Artifacts) != 1 {
+				t.Errorf("the store holds %v, %v", list.Artifacts, err)
+			}
+		})
+	}
+}
+
+func TestAToolchainIsMadeOnceForAllBuildersOfAStore(t *testing.T) {
+	f := newFactory(t)
+	f.makeToolchain("ruby-3.4.7", strings.Repeat("1", 64), map[string]string{"bin/ruby": "elf", "lib/set.rb": "set"})
+	a := f.place.f.Recipe.Toolchain.Artifacts[0]
+	a.OS, a.Arch = "debian 13", "amd64"
+	_, head, err := node.ReadManifest(a.Prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := toolchains{f.build.d, f.place.f}
+	say := func(line string) { f.say("%s", line) }
+	if found, err := s.fetch(t.Context(), a, say); err != nil || found {
+		t.Fatalf("an empty store gave it: %v", err)
+	}
+	s.keep(t.Context(), toolchain.Made{Artifact: a, Manifest: head}, f.say)
+	if found, err := s.fetch(t.Context(), a, say); err != nil || !found {
+		t.Fatalf("%v, %v\n%s", found, err, strings.Join(f.said, "\n"))
+	}
+	v, err := f.place.d.builder().Agent.PlaceVerify(t.Context(), node.VerifyIn{Kind: node.KindToolchain, Release: a.Name, Digest: head.Digest}, nil)
+	if err != nil || len(v.Differences) > 0 {
+		t.Errorf("on the builder: %v, %v", v.Differences, err)
+	}
+	s.d.Builder.Signer = quill("us")
+	if found, err := s.fetch(t.Context(), a, say); err != nil || found || !f.heard("it is not signed") {
+		t.Errorf("unsigned: %v, %v", found, err)
 	}
 }
 

@@ -33,6 +33,14 @@ func TestVerifySaysOfEachNodeWhatIsNotAsItWasBuilt(t *testing.T) {
 			w.proved = map[string]node.VerifyOut{host + " " + live: out}
 		}
 	}
+	ruby := func(found node.VerifyOut) func(*world) {
+		return func(w *world) {
+			change("kirk", func(o *node.VerifyOut) {
+				o.Toolchains = []node.ToolchainRef{{Name: "ruby-3.4.7", Recipe: "r1", Digest: "d1"}}
+			})(w)
+			w.proved["kirk ruby-3.4.7"] = found
+		}
+	}
 	source := func(do func(*builds.SourceOut)) func(*world) {
 		return func(w *world) {
 			out := w.source(live)
@@ -75,6 +83,10 @@ func TestVerifySaysOfEachNodeWhatIsNotAsItWasBuilt(t *testing.T) {
 		"a list that is shorter":           {spoil: source(func(o *builds.SourceOut) { o.Tree = "another" }), faults: []string{"the list of what is tracked was changed", "upstream's tag"}},
 		"no list":                          {spoil: func(w *world) { w.fails["kirk source.show"] = errors.New("it has no record of its source") }, faults: []string{"cannot be proved: kirk: it has no record"}},
 		"a provenance of another release":  {spoil: source(func(o *builds.SourceOut) { o.Provenance = ".refit/provenance.json: it is not of v4.5.14" }), notKnown: "it is not of v4.5.14", unmodified: true},
+		"a file of its Ruby":               {spoil: ruby(node.VerifyOut{Head: node.Head{Recipe: "r1"}, Differences: []node.Difference{{Path: "lib/set.rb", What: "other content"}}}), changed: []string{"/opt/refit/ruby-3.4.7/lib/set.rb (toolchain)"}},
+		"a Ruby that is not signed":        {spoil: ruby(node.VerifyOut{Head: node.Head{Recipe: "r1"}, Unsigned: "it is not signed"}), faults: []string{"kirk: the manifest of ruby-3.4.7: it is not signed"}, unmodified: true},
+		"a Ruby of another recipe":         {spoil: ruby(node.VerifyOut{Head: node.Head{Recipe: "r2"}}), faults: []string{"was built with a ruby-3.4.7 of another recipe (r1) than the one that is there (r2)"}},
+		"a Ruby that was compiled again":   {spoil: ruby(node.VerifyOut{Head: node.Head{Recipe: "r1", Digest: "another"}}), unmodified: true},
 		"another build than the others'": {
 			spoil:  change("kirk", func(o *node.VerifyOut) { o.Digest = "another" }),
 			faults: []string{"kirk: its v4.5.14 is another build (manifest another) than on decker, scotty, spock"},

@@ -2,6 +2,7 @@ package toolchain
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -149,6 +150,77 @@ func TestAnUnfinishedToolchainIsRemovedAndAFinishedOneStays(t *testing.T) {
 	}
 	if exists(t, tools.Node.Prefix) || !exists(t, tools.Ruby.Prefix) || !w.heard("the unfinished node-24.10.2 was removed") {
 		t.Errorf("said %q", w.said)
+	}
+}
+
+// pen is a key that signs with its name.
+type pen string
+
+func (pen) Ready(context.Context) error { return nil }
+
+func (p pen) Sign(_ context.Context, message []byte) ([]byte, error) {
+	return []byte(string(p) + " signed " + string(message)), nil
+}
+
+func (p pen) Verify(message, signature []byte) error {
+	if string(signature) != string(p)+" signed "+string(message) {
+		return errors.New("it is no signature of " + string(p))
+	}
+	return nil
+}
+
+func (p pen) Key() (line, fingerprint string, err error) {
+	return "ssh-test", "SHA256:" + string(p), nil
+}
+
+func TestAToolchainIsSignedAndMadeAgainWithoutThatSignature(t *testing.T) {
+	w := newWorld(t)
+	tools, m := w.tools(), w.maker()
+	m.Builder.Signer = pen("us")
+	made, err := m.Make(t.Context(), tools, w.say)
+	if err != nil || !w.heard("node-24.10.2 is signed with SHA256:us") {
+		t.Fatalf("%v; said %q", err, w.said)
+	}
+	signature, err := node.ReadSignature(tools.Node.Prefix)
+	if err != nil || pen("us").Verify(node.SignedText(made[2].Manifest.Digest), signature) != nil {
+		t.Errorf("%q, %v", signature, err)
+	}
+	if err := os.Remove(filepath.Join(tools.Node.Prefix, ".refit/manifest.json.sig")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := m.Make(t.Context(), tools, w.say)
+	if err != nil || !again[0].Cached || again[2].Cached || !w.heard("node-24.10.2 is made again: it is not signed") {
+		t.Errorf("%+v, %v; said %q", again, err, w.said)
+	}
+}
+
+func TestAToolchainThatIsKeptElsewhereIsNotMade(t *testing.T) {
+	w := newWorld(t)
+	tools, m := w.tools(), w.maker()
+	if _, err := m.Make(t.Context(), tools, w.say); err != nil {
+		t.Fatal(err)
+	}
+	kept := tools.Node.Prefix + "-kept"
+	if err := os.Rename(tools.Node.Prefix, kept); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	m.Fetch = func(_ context.Context, a builds.Artifact, _ func(string)) (bool, error) {
+		asked = append(asked, a.Name)
+		return true, os.Rename(kept, a.Prefix)
+	}
+	jobs := len(w.started)
+	made, err := m.Make(t.Context(), tools, w.say)
+	if err != nil || len(made) != 3 || !made[2].Cached || len(w.started) != jobs || !slices.Equal(asked, []string{"node-24.10.2"}) {
+		t.Errorf("%+v, %v after asking for %v", made, err, asked)
+	}
+	// What came and is not whole is made.
+	if err := os.RemoveAll(tools.Node.Prefix); err != nil {
+		t.Fatal(err)
+	}
+	m.Fetch = func(context.Context, builds.Artifact, func(string)) (bool, error) { return true, nil }
+	if made, err := m.Make(t.Context(), tools, w.say); err != nil || made[2].Cached || !w.heard("node-24.10.2 came as") {
+		t.Errorf("%+v, %v", made, err)
 	}
 }
 

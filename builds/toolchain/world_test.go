@@ -18,6 +18,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -250,7 +251,7 @@ func (w *world) do(ctx context.Context, verb string, in any, payload io.Reader, 
 		log := w.logs[q.Unit]
 		return node.JobLogOut{Data: []byte(log[q.Offset:]), Next: int64(len(log)), Size: int64(len(log))}, nil
 	}
-	for _, v := range append(w.shop.verbs(), builds.Verbs()...) {
+	for _, v := range slices.Concat(w.shop.verbs(), builds.Verbs(), node.Verbs()) {
 		if v.Name == verb {
 			b, err := json.Marshal(in)
 			if err != nil {

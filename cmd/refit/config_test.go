@@ -201,6 +201,7 @@ var wrongTypes = map[string]struct{ old, new string }{
 	"watch.state":                      {"# state: /var/lib/refit-watch/state", "state: [a]"},
 	"policy.security_overtakes":        {"security_overtakes: true", "security_overtakes: [a]"},
 	"flings.pre_releases":              {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
+	"build.precompile":                 {"  precompile: false ", "  precompile: [a] "},
 	"store.dir":                        {"  # dir: ~/.local/share/refit/artifacts", "  dir: [a]"},
 	"store.s3.region":                  {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},
 	"cdn.s3.region":                    {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},

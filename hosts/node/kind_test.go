@@ -117,6 +117,73 @@ func TestAToolchainOfTheSameRecipeStandsForAnotherUnlessItIsHarmed(t *testing.T)
 	}
 }
 
+func TestAToolchainIsAskedForItsOwnSignature(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home, us := t.TempDir(), newSigner(t)
+	asked := allow(t, us.line(""))
+	system := hostSystem(t, a)
+	made := func(content string, signed bool) string {
+		root := toolchain(t, "node-24.10.0", "r1", system, map[string]string{"bin/node": content})
+		if signed {
+			signedAs(t, a, root, us.sign(node.SignatureNamespace, string(node.SignedText(headOf(t, root).Digest))))
+		}
+		return root
+	}
+	place := func(root string) (node.WantOut, node.PutOut, error) {
+		h := headOf(t, root)
+		want, err := a.PlaceWant(t.Context(), node.WantIn{Kind: node.KindToolchain, Home: home, Release: h.Release, Digest: h.Digest, Signed: asked}, pack(t, a, root), nil)
+		if err != nil || want.Placed {
+			return want, node.PutOut{Placed: want.Placed}, err
+		}
+		out, err := a.PlacePut(t.Context(), node.PutIn{Kind: node.KindToolchain, Home: home, Release: h.Release, Digest: h.Digest, Signed: asked}, pack(t, a, root, want.Indexes...), nil)
+		return want, out, err
+	}
+	if _, _, err := place(made("elf", false)); !errors.Is(err, node.ErrSignature) {
+		t.Errorf("an unsigned one: %v", err)
+	}
+	// One from before anything was signed: the very same needs its signature alone,
+	// another of its recipe takes its place, also while a process runs from it.
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := made(string(b), false)
+	path := mustPlace(t, a, home, root)
+	signedAs(t, a, root, us.sign(node.SignatureNamespace, string(node.SignedText(headOf(t, root).Digest))))
+	if want, out, err := place(root); err != nil || want.Placed || len(want.Indexes) > 0 || !out.Placed {
+		t.Errorf("its signature: %+v, %+v, %v", want, out, err)
+	}
+	if want, _, err := place(made("elf", true)); err != nil || !want.Placed {
+		t.Errorf("another, while the one there is signed: %+v, %v", want, err)
+	}
+	c := exec.CommandContext(t.Context(), filepath.Join(path, "bin/node"), "1000")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(c.Process.Kill(), ignoreExit(c.Wait())); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Remove(filepath.Join(path, ".refit/manifest.json.sig")); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, err := place(made("elf", true)); err != nil || out.Placed {
+		t.Errorf("another, while the one there is not signed: %+v, %v", out, err)
+	}
+	v, err := a.PlaceVerify(t.Context(), node.VerifyIn{Kind: node.KindToolchain, Release: "node-24.10.0", Signed: asked}, nil)
+	if err != nil || v.Unsigned != "" || len(v.Differences) > 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(path, "bin/node")); err != nil || string(b) != "elf" {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
 func TestAToolchainOfAnotherRecipeTakesNoPlaceThatAReleaseRunsWith(t *testing.T) {
 	a, m := hoststest.NewNode(t, nil)
 	home := t.TempDir()
