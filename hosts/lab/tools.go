@@ -123,7 +123,7 @@ func sourceVersion(original string) (string, error) {
 	_, rest, ok := strings.Cut(filepath.Base(original), "_")
 	version, _, orig := strings.Cut(rest, ".orig.tar.")
 	if !ok || !orig || strings.Count(version, ".") != 2 || strings.Trim(version, "0123456789.") != "" {
-		return "", fmt.Errorf("Debian's source of Ruby is %q, which names no version", filepath.Base(original))
+		return "", fmt.Errorf("the source of Ruby that Debian has is %q, which names no version", filepath.Base(original))
 	}
 	return version, nil
 }

@@ -100,10 +100,16 @@ func TestEveryManifestIsReachedFromEveryOther(t *testing.T) {
 
 func TestAFilesKinIsOfTheSameFormAndNearestInSize(t *testing.T) {
 	old := []Entry{
-		{Path: "app/a.rb", Size: 10}, {Path: "public/packs/index-1a2B_c3d.js", Size: 100}, {Path: "public/packs/index-9x8y7z6w.js", Size: 5000},
-		{Path: "public/packs/index-1a2B_c3d.js.map", Size: 300}, {Path: "vendor/bundle/ruby/3.3.0/gems/rack-3.1.2/lib/rack.rb", Size: 7},
-		{Path: "vendor/bundle/ruby/3.3.0/bundler/gems/webpush-9631ac63b0e1/lib/webpush.rb", Size: 7}, {Path: "public/assets/logo-0123456789abcdef0123456789abcdef.svg", Size: 9},
-		{Path: "tmp/cache/x", Size: 5}, {Path: "config/empty", Size: 0}, {Path: "lib/facade.rb", Size: 3},
+		{Path: "app/a.rb", Size: 10},
+		{Path: "public/packs/index-1a2B_c3d.js", Size: 100},
+		{Path: "public/packs/index-9x8y7z6w.js", Size: 5000},
+		{Path: "public/packs/index-1a2B_c3d.js.map", Size: 300},
+		{Path: "vendor/bundle/ruby/3.3.0/gems/rack-3.1.2/lib/rack.rb", Size: 7},
+		{Path: "vendor/bundle/ruby/3.3.0/bundler/gems/webpush-9631ac63b0e1/lib/webpush.rb", Size: 7},
+		{Path: "public/assets/logo-0123456789abcdef0123456789abcdef.svg", Size: 9},
+		{Path: "tmp/cache/x", Size: 5},
+		{Path: "config/empty", Size: 0},
+		{Path: "lib/facade.rb", Size: 3},
 	}
 	k := newKin(old, []string{"tmp"})
 	for path, want := range map[string]struct {
