@@ -41,7 +41,7 @@ func s3Server(t *testing.T) *testServer {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := exec.CommandContext(ctx, program, "--access", accessKey, "--secret", secretKey, "--region", "us-east-1", "--port", address, "posix", "--nometa", root) //nolint:gosec // a test's own
+	cmd := exec.CommandContext(ctx, program, "--access", accessKey, "--secret", secretKey, "--region", "us-east-1", "--port", address, "posix", "--sidecar", t.TempDir(), root) //nolint:gosec // a test's own
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

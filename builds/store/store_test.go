@@ -381,6 +381,9 @@ func TestAReadingThatIsClosedReadsNoMore(t *testing.T) {
 
 func TestStoresAtWorkSideBySideDoNotHarmEachOther(t *testing.T) {
 	everyBucket(t, func(t *testing.T, b store.Bucket) {
+		// The server of these tests keeps objects in folders, and may remove an empty one
+		// while another call is about to write into it. What lies here holds it.
+		put(t, b, path.Join("release/v4.5.15/debian-13-amd64", hex64("a"), "held"), "x")
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
@@ -405,7 +408,7 @@ func TestStoresAtWorkSideBySideDoNotHarmEachOther(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if list, err := (&store.Store{Bucket: b}).List(t.Context()); err != nil || len(list.Artifacts) != 4 || len(list.Strays) > 0 {
+		if list, err := (&store.Store{Bucket: b}).List(t.Context()); err != nil || len(list.Artifacts) != 4 || len(list.Strays) != 1 {
 			t.Errorf("in the end %+v, %v", list, err)
 		}
 	})

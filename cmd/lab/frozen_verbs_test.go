@@ -46,12 +46,14 @@ type frozen struct {
 
 const (
 	opsHome  = "/root/ops/home"
+	opsTools = "/root/ops/tools"
 	opsFiles = `find /root/ops/home /root/ops/cache /root/ops/file -printf '%p %y %m %u %l %s %T@\n' 2>/dev/null | sort`
 	// twoReleases are releases with many assets that differ.
 	twoReleases = `mkdir -p $HOME/releases/v1.0.1/public/packs $HOME/releases/v1.0.2/public/packs; ln -s releases/v1.0.1 $HOME/live
 i=0; while [ $i -lt 600 ]; do echo $i > $HOME/releases/v1.0.1/public/packs/a-$i.js; echo $i > $HOME/releases/v1.0.2/public/packs/b-$i.js; i=$((i+1)); done`
-	// halfBuilt is a release in the middle of its build.
-	halfBuilt = `r=$HOME/releases/v4.5.2; mkdir -p $r/.refit $r/tmp/x $r/log $r/app /root/ops/cache/build/v4.5.2/tmp
+	// halfBuilt is a release in the middle of its build, with what it is built by.
+	halfBuilt = `r=$HOME/releases/v4.5.2; mkdir -p $r/.refit $r/tmp/x $r/log $r/app /root/ops/cache/build/v4.5.2/tmp ` + opsTools + `/bin
+touch ` + opsTools + `/bin/ruby ` + opsTools + `/bin/node
 echo '{}' > $r/.refit/unfinished; echo '{"tag":{"name":"v4.5.2","commit":"c","tree":"t"},"files":[]}' > $r/.refit/source.json
 i=0; while [ $i -lt 600 ]; do echo $i > $r/tmp/x/$i; echo $i > $r/log/$i; echo $i > $r/app/$i; i=$((i+1)); done`
 	// aManifest is that of a release without files.
@@ -68,7 +70,7 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 		t.Fatal(err)
 	}
 	layout := builds.Layout{Home: opsHome, User: "mastodon", Cache: "/root/ops/cache"}
-	tools := builds.Toolchain{Ruby: builds.Runtime{Prefix: "/usr"}, Node: builds.Runtime{Prefix: "/usr"}}
+	tools := builds.Toolchain{Ruby: builds.Runtime{Prefix: opsTools}, Node: builds.Runtime{Prefix: opsTools}}
 	manifest, pack := packed(t)
 	job := "systemctl stop " + opsJob + " 2>/dev/null; systemctl reset-failed " + opsJob + " 2>/dev/null; rm -rf /var/lib/refit/jobs/" + opsJob + "*"
 	jobState := "systemctl show -p ActiveState,MainPID,InvocationID " + opsJob + "; find /var/lib/refit/jobs/" + opsJob + " -type f -exec md5sum {} + 2>/dev/null | sort"
