@@ -115,7 +115,7 @@ func (r root) image(ctx context.Context, cache string, say Say) (string, error) 
 	lines := sources.lines()
 	if r.source != "" {
 		argv = append(argv, fmt.Sprintf(`--customize-hook=mkdir -p "$1%[1]s" && chroot "$1" sh -c 'cd %[1]s && apt-get -q source --download-only %[2]s'`, sourceDir, r.source))
-		lines = append(lines, sources.ofSource()...)
+		lines = append(lines, sources.ofSource())
 	}
 	if _, err := run(ctx, append(append(argv, suite, at), lines...)...); err != nil {
 		return "", fmt.Errorf("cannot make the hosts' root: %w", err)
@@ -151,13 +151,10 @@ func (a apt) lines() []string {
 	return out
 }
 
-// ofSource are the same for source packages.
-func (a apt) ofSource() []string {
-	var out []string
-	for _, line := range a.lines() {
-		out = append(out, "deb-src"+strings.TrimPrefix(line, "deb"))
-	}
-	return out
+// ofSource is the source of source packages: the archive itself, which all mirrors have
+// and which changes with a point release alone, so that what is compiled stays the same.
+func (a apt) ofSource() string {
+	return "deb-src" + strings.TrimPrefix(a.lines()[0], "deb")
 }
 
 // aptSources reads from the machine's own apt configuration which mirror of Debian

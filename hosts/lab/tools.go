@@ -92,7 +92,8 @@ func makeTools(ctx context.Context, dir string) error {
 func line(version string) string { return version[:strings.LastIndexByte(version, '.')] }
 
 // rubyArchive packs Debian's original archive anew, as a .tar.gz with the folder that
-// ruby-lang.org's has on top. Times stay: Ruby's make goes by them.
+// ruby-lang.org's has on top. Times stay: Ruby's make goes by them. Debian leaves out the
+// gems that come bundled with Ruby, and make would fetch each that is listed.
 func rubyArchive(ctx context.Context, root string) (version, archive string, err error) {
 	found, err := filepath.Glob(filepath.Join(root, sourceDir, rubySource+"_*.orig.tar.*"))
 	if err != nil {
@@ -109,6 +110,7 @@ func rubyArchive(ctx context.Context, root string) (version, archive string, err
 		return "", "", err
 	}
 	const script = `set -e; mkdir -p "/tmp/source/$2"; tar -xf "$1" -C "/tmp/source/$2" --strip-components=1
+: > "/tmp/source/$2/gems/bundled_gems"
 tar -C /tmp/source --sort=name --owner=0 --group=0 --numeric-owner -cf - "$2" | gzip -n > "/tmp/$2.tar.gz"`
 	name := "ruby-" + version
 	if _, err := run(ctx, "chroot", root, "sh", "-c", script, "sh", strings.TrimPrefix(original, root), name); err != nil {
