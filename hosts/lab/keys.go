@@ -49,10 +49,13 @@ func (l *Lab) makeKeys(ctx context.Context) error {
 		return fmt.Errorf("cannot make the lab's keys: %w", err)
 	}
 	var known strings.Builder
-	for _, name := range []string{"admin", "id_ed25519", "signing"} {
+	for _, name := range []string{"admin", "id_ed25519"} {
 		if err := sshKey(ctx, l.path("keys", name), "refit-lab "+name); err != nil {
 			return err
 		}
+	}
+	if err := l.signingKey(ctx); err != nil {
+		return err
 	}
 	for _, m := range Machines() {
 		path := l.path("keys", "host-"+m.Name)
@@ -74,6 +77,25 @@ func (l *Lab) makeKeys(ctx context.Context) error {
 		return fmt.Errorf("cannot write the lab's known hosts: %w", err)
 	}
 	return errors.Join(l.allowSigner(), l.makeCertificates())
+}
+
+// signingKey is the one key that all labs of a cache have in common: the toolchains that
+// are kept there are signed with it.
+func (l *Lab) signingKey(ctx context.Context) error {
+	kept := filepath.Join(l.Cache, "signing")
+	if err := sshKey(ctx, kept, "refit-lab signing"); err != nil {
+		return err
+	}
+	for _, end := range []string{"", ".pub"} {
+		b, err := os.ReadFile(kept + end)
+		if err == nil {
+			err = os.WriteFile(l.SigningKey()+end, b, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot take over the key that signs: %w", err)
+		}
+	}
+	return nil
 }
 
 // allowSigner writes the file of allowed signers.

@@ -215,9 +215,13 @@ func Repin(version string) func(dir string) error {
 }
 
 // toolchainsKept is where a lab's compiled toolchains are kept for the next: compiling
-// Ruby takes minutes, and refit verifies what it finds.
+// Ruby takes minutes, and refit verifies what it finds, by the key that signed it too.
 func (l *Lab) toolchainsKept() (string, bool, error) {
-	sum := sha256.Sum256([]byte(l.RubyBuild + l.Workshop))
+	key, err := os.ReadFile(l.SigningKey() + ".pub")
+	if err != nil {
+		return "", false, fmt.Errorf("cannot read the key that signs: %w", err)
+	}
+	sum := sha256.Sum256([]byte(l.RubyBuild + l.Workshop + string(key)))
 	return inCache(l.Cache, "toolchains-"+hex.EncodeToString(sum[:])[:16]+".tar")
 }
 

@@ -160,7 +160,7 @@ func takeLock() (*os.File, error) {
 
 // prepare makes or finds all that is made once: keys, image, gems, the application.
 func (l *Lab) prepare(ctx context.Context, o Options) error {
-	for _, d := range []string{l.Dir, l.Git} {
+	for _, d := range []string{l.Dir, l.Git, l.Cache} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("cannot make the lab's directories: %w", err)
 		}
