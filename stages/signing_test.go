@@ -3,6 +3,7 @@ package stages
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,5 +202,31 @@ func TestEveryNodeRefusesAReleaseThatIsNotSignedAsRefitYMLAsks(t *testing.T) {
 		if got, err := node.ReadSignature(filepath.Join(home, "releases/v4.5.15")); err != nil || string(got) != string(sig) {
 			t.Errorf("%s has the signature %q, %v", name, got, err)
 		}
+	}
+}
+
+func TestANodeThatDoesNotAcceptTheKeyIsNamedWithTheLineThatItLacks(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*View)
+		want  string
+	}{
+		"a node": {func(v *View) { v.Signing["scotty"] = fmt.Errorf("scotty: %w", node.ErrSignature) },
+			`scotty: …. If refit's key is to be allowed there, this line belongs into /etc/refit/allowed_signers, which is root's: refit namespaces="refit-manifest" ssh-ed25519 AAAAours`},
+		"the key": {func(v *View) { v.SigningErr = errors.New("the agent has it no more") }, "what is built could not be signed: the agent has it no more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := goodLook(t)
+			l.d.Signing = &node.Signed{Allowed: "/etc/refit/allowed_signers", Identity: "refit"}
+			l.d.Builder = &builds.Builder{Signer: pen{}}
+			if refused, _ := rules(l.d, l.f, l.v); len(refused) > 0 {
+				t.Errorf("refused %q", refused)
+			}
+			l.v.Signing = map[string]error{}
+			c.spoil(l.v)
+			refused, _ := rules(l.d, l.f, l.v)
+			compareLines(t, "an upgrade", refused, []string{c.want})
+			refused, _ = l.d.Fleetwide(l.v)
+			compareLines(t, "the doctor", refused, []string{c.want})
+		})
 	}
 }

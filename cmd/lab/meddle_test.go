@@ -28,7 +28,7 @@ type fault struct {
 // isHarmed puts a file into the release that is placed and not live yet.
 const isHarmed faultName = "harmed"
 
-const harmedFile = "home/mastodon/releases/v4.5.2/app/models/evil.rb"
+const harmedFile = "home/mastodon/releases/v4.5.10/app/models/evil.rb"
 
 // faultOf gives the lab's deeds for a fault of the table.
 func faultOf(name faultName) fault {

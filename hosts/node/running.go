@@ -151,7 +151,9 @@ func (m Machine) strays(at string, p Process, homeDir string, main bool, l live)
 	case strings.HasSuffix(p.Dir, deleted):
 		add("works in %s, which was removed", strings.TrimSuffix(p.Dir, deleted))
 	case nameErr != nil || !os.SameFile(here, named):
-		add("works in a directory that was called %s, where another lies now", p.Dir)
+		// What the kernel calls it is of no use: a unit with mounts of its own does not see
+		// where it went, and the name reads "/".
+		add("works in a directory that was moved away, or another was put in its place")
 	case p.Release == "" && main:
 		add("works in %s and in no release", p.Dir)
 	case p.Release != "" && p.Release != l.name:
