@@ -151,8 +151,7 @@ func (g gemChecks) locked(full string) (LockedGem, bool) {
 	return LockedGem{}, false
 }
 
-// indexed asks the gem's registries for its checksum; empty where none has one. The
-// form is that of Bundler's compact index: "VERSION[-PLATFORM] NEEDS|checksum:…,…".
+// indexed asks the gem's registries for its checksum; empty where none has one.
 func (g gemChecks) indexed(ctx context.Context, gem LockedGem) (string, error) {
 	registries := gem.Remotes
 	if g.in.Registry != "" {
@@ -170,17 +169,8 @@ func (g gemChecks) indexed(ctx context.Context, gem LockedGem) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		for line := range strings.Lines(string(body)) {
-			has, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-			_, marks, _ := strings.Cut(rest, "|")
-			if has != version {
-				continue
-			}
-			for mark := range strings.SplitSeq(marks, ",") {
-				if sum, ok := strings.CutPrefix(mark, "checksum:"); ok {
-					return sum, nil
-				}
-			}
+		if sum, _ := GemIndex(body, version); sum != "" {
+			return sum, nil
 		}
 	}
 	return "", nil

@@ -1,8 +1,6 @@
 package toolchain
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -162,7 +160,10 @@ func planBundler(ctx context.Context, f fetcher, in PlanIn, a builds.Artifact, o
 	if err != nil && !missing(err) {
 		return fmt.Errorf("cannot ask for bundler %s: %w", in.Bundler, err)
 	}
-	sum, served := gemChecksum(info, in.Bundler)
+	sum, served := builds.GemIndex(info, in.Bundler)
+	if !hexSHA256.MatchString(sum) {
+		sum = ""
+	}
 	if own := s.Checksums[file]; served && sum == "" && own == "" || !served {
 		out.Said = append(out.Said, fmt.Sprintf("%s %s bundler %s, so the one that comes with ruby %s is used",
 			s.Gems, map[bool]string{true: "gives no checksum of", false: "does not have"}[served], in.Bundler, in.Ruby))
@@ -178,26 +179,6 @@ func planBundler(ctx context.Context, f fetcher, in PlanIn, a builds.Artifact, o
 	}
 	out.Artifacts = append(out.Artifacts, a)
 	return nil
-}
-
-// gemChecksum reads a gem's page of the compact index: "VERSION needs|checksum:SHA256,ruby:…".
-func gemChecksum(info []byte, version string) (sum string, served bool) {
-	lines := bufio.NewScanner(bytes.NewReader(info))
-	lines.Buffer(nil, maxText)
-	for lines.Scan() {
-		name, rest, _ := strings.Cut(lines.Text(), " ")
-		if name != version {
-			continue
-		}
-		_, facts, _ := strings.Cut(rest, "|")
-		for fact := range strings.SplitSeq(facts, ",") {
-			if v, ok := strings.CutPrefix(fact, "checksum:"); ok && hexSHA256.MatchString(strings.ToLower(v)) {
-				sum = strings.ToLower(v)
-			}
-		}
-		served = true // a version yanked and pushed again stands twice: the last counts
-	}
-	return sum, served
 }
 
 // nodeArch is an architecture in the words of Node's archives.
