@@ -167,11 +167,14 @@ const (
 	gemSum   = "d535a32ae4ccd17fb41897c4ba5077d9e1aaa9ae82e6ad990e2c93b0dd10821d"
 	yarnLock = "__metadata:\n  version: 10\n\n\"ws@npm:^8.0.0\":\n  version: 8.18.3\n  resolution: \"ws@npm:8.18.3\"\n  checksum: 10c0/abc\n  linkType: hard\n\n" +
 		"\"@mastodon/streaming@workspace:streaming\":\n  version: 0.0.0-use.local\n  resolution: \"@mastodon/streaming@workspace:streaming\"\n  linkType: soft\n"
-	// yarnJS installs one package, and fetching leaves what yarn leaves of it.
+	// yarnJS installs one package, and fetching leaves what yarn leaves of it. A program of a
+	// package it runs only where it remembers the install.
 	yarnJS = `#!/bin/sh
+if [ "$1" = vite ]; then [ -e node_modules/ws/all.js ] && exec cat .yarn/install-state.gz; fi
 if [ "$YARN_NODE_LINKER" = pnp ]; then echo > .pnp.cjs; mkdir -p .yarn/unplugged; exit 0; fi
 [ -e node_modules ] && { echo "YN0001: node_modules was there already"; exit 1; }
 mkdir -p node_modules/ws && env > node_modules/ws/env.txt && [ "$1" = workspaces ] || echo all > node_modules/ws/all.js
+mkdir -p .yarn && echo installed > .yarn/install-state.gz
 `
 )
 
@@ -202,7 +205,7 @@ func newWorld(t *testing.T) *world {
 	w.layout = builds.Layout{Home: t.TempDir(), User: me.Username, Cache: filepath.Join(t.TempDir(), "cache")}
 	w.host = &host{t: t, memory: 8 << 30, files: 1 << 20, running: map[string]bool{}, jobs: map[string]node.Job{}, logs: map[string]string{}}
 
-	w.program("bundle", w.bundler(`mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt`))
+	w.program("bundle", w.bundler(`yarn vite | grep -q installed && mkdir -p public/packs/.vite tmp/cache && printf js > public/packs/app-1.js && echo '{"app.js":{"file":"app-1.js"}}' > public/packs/.vite/manifest.json && echo secret > tmp/local_secret.txt`))
 	w.program("ruby", "echo ruby")
 	w.program("node", `exec /bin/sh "$@"`)
 	w.pack(yarnJS)

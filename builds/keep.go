@@ -56,6 +56,9 @@ func take(ctx context.Context, in PartIn) (TakeOut, error) {
 	if err == nil {
 		err = s.lay(ctx, *rec, filepath.Join(dir, in.Kind.place()), in.Kind == Assets, dirs)
 	}
+	if err == nil && in.Kind == Packages {
+		err = in.takeYarn(dir)
+	}
 	if err == nil && rec.Fetched != nil {
 		err = writeJSON(partFetches(dir, in.Kind), rec.Fetched)
 	}
@@ -161,6 +164,9 @@ func (in PartIn) fill(dir, tree string) error {
 	err := sameTree(filepath.Join(dir, in.Kind.place()), tree)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there are none: %w", err)
+	}
+	if err == nil && in.Kind == Packages {
+		err = in.keepYarn(dir, tree)
 	}
 	return err
 }

@@ -82,8 +82,7 @@ func registryOr(url string) string {
 	return strings.TrimSuffix(url, "/")
 }
 
-// yarn puts yarn.js and a program "yarn" into the build's own folder. A build
-// needs it, a release does not.
+// yarn fetches yarn and puts it into the build's own folder.
 func yarn(ctx context.Context, in YarnIn, say func(string)) (YarnOut, error) {
 	dir := in.Layout.Dir(in.Version)
 	if err := requireUnfinished(dir); err != nil {
@@ -111,13 +110,7 @@ func yarn(ctx context.Context, in YarnIn, say func(string)) (YarnOut, error) {
 	if err := checkHash(js, in.Hash); err != nil {
 		return YarnOut{}, fmt.Errorf("yarn %s from %s: %w", in.Yarn, registry, err)
 	}
-	work := in.Layout.work(in.Version)
-	file := filepath.Join(work, "yarn.js")
-	program := fmt.Sprintf("#!/bin/sh\nexec %s/.refit/bin/node %s \"$@\"\n", dir, file)
-	if err := errors.Join(
-		os.WriteFile(file, js, 0o644), os.Chmod(file, 0o644),
-		os.WriteFile(filepath.Join(work, "bin/yarn"), []byte(program), 0o755), os.Chmod(filepath.Join(work, "bin/yarn"), 0o755),
-	); err != nil {
+	if err := in.Layout.placeYarn(in.Version, js); err != nil {
 		return YarnOut{}, fmt.Errorf("cannot write yarn %s: %w", in.Yarn, err)
 	}
 	sum = sha512.Sum512(js)
