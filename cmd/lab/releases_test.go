@@ -31,9 +31,14 @@ func TestLabEachBrokenReleaseEndsAsTheExitTableSays(t *testing.T) {
 			if test.config != nil {
 				config = f.config(t, test.config...)
 			}
-			f.underLoad(t, func() {
+			upgrade := func() {
 				f.must(t, test.code, config, []string{"upgrade", "--to", test.release, "--yes"}, test.words...)
-			})
+			}
+			if test.code == 3 {
+				upgrade() // refused before anything is touched, and before users have met anything
+			} else {
+				f.underLoad(t, upgrade)
+			}
 			f.runsEverywhere(t, "v4.5.2")
 			f.well(t)
 		})
