@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
 // Patience is how a registry is asked. The zero value is what it is for real.
@@ -38,24 +40,42 @@ var errNotThere = errors.New("not there")
 // maxFetch bounds what is taken in at once, bytes; yarn's package, the largest, is 3 MB.
 const maxFetch = 64 << 20
 
+// Repeat asks until there is an answer, an error that another try would not change, or
+// the tries are spent. again tells whether it may be otherwise the next time.
+func (p Patience) Repeat(ctx context.Context, ask func() (again bool, err error)) error {
+	p = p.filled()
+	pause := &backoff.ExponentialBackOff{InitialInterval: p.Pause, Multiplier: 2, MaxInterval: time.Minute}
+	var last error
+	asked := 0
+	attempt := func() (struct{}, error) {
+		asked++
+		var again bool
+		if again, last = ask(); last != nil && !again {
+			return struct{}{}, backoff.Permanent(last)
+		}
+		return struct{}{}, last
+	}
+	_, err := backoff.Retry(ctx, attempt, backoff.WithBackOff(pause), backoff.WithMaxTries(uint(p.Tries)), backoff.WithMaxElapsedTime(0))
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && !errors.Is(last, context.Cause(ctx)):
+		return fmt.Errorf("%w; it was not asked again: %w", last, context.Cause(ctx))
+	case asked > 1:
+		return fmt.Errorf("%w (asked %d times)", last, asked)
+	}
+	return last
+}
+
 // get fetches a small thing whole. A server that does not answer, falls silent, breaks
 // off or says that it is not well is asked again.
-func (p Patience) get(ctx context.Context, url, accept string) ([]byte, error) {
+func (p Patience) get(ctx context.Context, url, accept string) (body []byte, err error) {
 	p = p.filled()
-	for try := 1; ; try++ {
-		body, again, err := p.once(ctx, url, accept)
-		if err == nil || !again {
-			return body, err
-		}
-		if try == p.Tries {
-			return nil, fmt.Errorf("%w (asked %d times)", err, try)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("cannot fetch %s: %w", url, context.Cause(ctx))
-		case <-time.After(p.Pause << (try - 1)):
-		}
-	}
+	err = p.Repeat(ctx, func() (again bool, err error) {
+		body, again, err = p.once(ctx, url, accept)
+		return again, err
+	})
+	return body, err
 }
 
 // once asks once; again tells whether it may be otherwise the next time.

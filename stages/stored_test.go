@@ -386,6 +386,19 @@ func TestAToolchainIsMadeOnceForAllBuildersOfAStore(t *testing.T) {
 	}
 }
 
+func TestNoToolchainIsMadeForABuildThatWillNotFit(t *testing.T) {
+	f := newFactory(t)
+	f.build.d.Builder.MinMemory = 9 << 30
+	s := toolchains(f.build)
+	if err := s.Check(t.Context(), f.say); err == nil || !strings.Contains(err.Error(), "has 8.0 GiB of memory available; a build needs 9.0 GiB") {
+		t.Errorf("got %v", err)
+	}
+	f.makes("new") // nothing is left to build
+	if err := s.Check(t.Context(), f.say); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnInterruptedFetchFromTheStoreIsNoReasonToBuild(t *testing.T) {
 	f := newFactory(t)
 	f.keeps()

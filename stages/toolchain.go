@@ -57,8 +57,13 @@ func (s toolchains) keep(ctx context.Context, m toolchain.Made, say pipeline.Say
 	}
 }
 
+// Check asks also for what the build needs after it: a Ruby is compiled for minutes, and
+// what stops the build then can be known before.
 func (s toolchains) Check(ctx context.Context, say pipeline.Say) error {
-	return s.maker().Check(ctx, s.f.Recipe.Toolchain, liner(say))
+	if err := s.maker().Check(ctx, s.f.Recipe.Toolchain, liner(say)); err != nil {
+		return err
+	}
+	return build(s).Check(ctx, func(string, ...any) {})
 }
 
 func (s toolchains) Run(ctx context.Context, say pipeline.Say) error {

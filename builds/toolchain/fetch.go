@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"vmst.io/refit/builds"
 )
 
 // fetcher gets files by http.
@@ -19,7 +21,10 @@ type fetcher struct {
 	// silence ends a server from which nothing comes for so long. One that goes on
 	// sending is never ended.
 	silence time.Duration
-	client  *http.Client
+	// patience is how often a server is asked that did not answer, broke off or said
+	// that it is not well.
+	patience builds.Patience
+	client   *http.Client
 }
 
 const (
@@ -44,6 +49,25 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("cannot fetch %s: the server answered %s", e.url, e.text)
 }
 
+// brokenError is a server that did not answer, fell silent or broke off.
+type brokenError struct {
+	url string
+	err error
+}
+
+func (e *brokenError) Error() string { return fmt.Sprintf("cannot fetch %s: %v", e.url, e.err) }
+func (e *brokenError) Unwrap() error { return e.err }
+
+// passing tells whether a fetch that failed may go well the next time: the connection
+// broke, or the server said that it is not well.
+func passing(err error) bool {
+	if s := new(statusError); errors.As(err, &s) {
+		return s.code >= http.StatusInternalServerError || s.code == http.StatusTooManyRequests
+	}
+	b := new(brokenError)
+	return errors.As(err, &b)
+}
+
 // open asks for a file; what it gives must be closed. Every read restarts the clock
 // of the server's silence.
 func (f fetcher) open(ctx context.Context, url string) (io.ReadCloser, error) {
@@ -53,7 +77,7 @@ func (f fetcher) open(ctx context.Context, url string) (io.ReadCloser, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	clock := time.AfterFunc(silence, func() {
-		cancel(fmt.Errorf("cannot fetch %s: %w for %s; is the server well?", url, errSilent, silence))
+		cancel(&brokenError{url, fmt.Errorf("%w for %s; is the server well?", errSilent, silence)})
 	})
 	fail := func(err error) (io.ReadCloser, error) {
 		clock.Stop()
@@ -61,7 +85,7 @@ func (f fetcher) open(ctx context.Context, url string) (io.ReadCloser, error) {
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}
-		return nil, fmt.Errorf("cannot fetch %s: %w", url, err)
+		return nil, &brokenError{url, err}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -102,7 +126,7 @@ func (w *watched) Read(p []byte) (int, error) {
 		if cause := context.Cause(w.ctx); cause != nil {
 			return n, cause
 		}
-		return n, fmt.Errorf("cannot fetch %s: %w", w.url, err)
+		return n, &brokenError{w.url, err}
 	}
 	return n, err
 }
@@ -114,7 +138,15 @@ func (w *watched) Close() error {
 }
 
 // text gets a small file whole.
-func (f fetcher) text(ctx context.Context, url string) ([]byte, error) {
+func (f fetcher) text(ctx context.Context, url string) (body []byte, err error) {
+	err = f.patience.Repeat(ctx, func() (again bool, err error) {
+		body, err = f.textOnce(ctx, url)
+		return passing(err), err
+	})
+	return body, err
+}
+
+func (f fetcher) textOnce(ctx context.Context, url string) ([]byte, error) {
 	r, err := f.open(ctx, url)
 	if err != nil {
 		return nil, err
@@ -143,7 +175,14 @@ func (f fetcher) archive(ctx context.Context, url, sum, to string, say func(stri
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot look for %s: %w", filepath.Base(to), err)
 	}
-	say("fetching " + url)
+	return f.patience.Repeat(ctx, func() (again bool, err error) {
+		say("fetching " + url)
+		err = f.archiveOnce(ctx, url, sum, to)
+		return passing(err), err
+	})
+}
+
+func (f fetcher) archiveOnce(ctx context.Context, url, sum, to string) error {
 	r, err := f.open(ctx, url)
 	if err != nil {
 		return err

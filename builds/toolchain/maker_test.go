@@ -254,21 +254,22 @@ func TestAServerThatFailsLeavesNothingWhole(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(w *world, rw http.ResponseWriter)
 		says   string
+		asked  int // a server that is not well is asked again
 	}{
-		"500": {func(_ *world, rw http.ResponseWriter) { http.Error(rw, "no", http.StatusInternalServerError) }, "answered 500"},
-		"404": {func(_ *world, rw http.ResponseWriter) { http.Error(rw, "no", http.StatusNotFound) }, "answered 404"},
+		"500": {func(_ *world, rw http.ResponseWriter) { http.Error(rw, "no", http.StatusInternalServerError) }, "answered 500", 2},
+		"404": {func(_ *world, rw http.ResponseWriter) { http.Error(rw, "no", http.StatusNotFound) }, "answered 404", 1},
 		"another file": {func(w *world, rw http.ResponseWriter) {
 			if _, err := rw.Write([]byte("evil")); err != nil {
 				w.t.Error(err)
 			}
-		}, "was promised: it is not used"},
+		}, "was promised: it is not used", 1},
 		"cut short": {func(w *world, rw http.ResponseWriter) {
 			rw.Header().Set("Content-Length", "1000")
 			if _, err := rw.Write([]byte("half")); err != nil {
 				w.t.Error(err)
 			}
-		}, "unexpected EOF"},
-		"silence": {nil, "nothing came for 50ms"},
+		}, "unexpected EOF", 2},
+		"silence": {nil, "nothing came for 50ms", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -297,6 +298,9 @@ func TestAServerThatFailsLeavesNothingWhole(t *testing.T) {
 			_, err := w.maker().Make(t.Context(), tools, w.say)
 			close(quit)
 			failsWith(t, err, c.says, archive)
+			if asked := slices.DeleteFunc(slices.Clone(w.asked), func(path string) bool { return path != archive }); len(asked) != c.asked {
+				t.Errorf("it was asked %d times, wanted %d", len(asked), c.asked)
+			}
 			left, err := filepath.Glob(filepath.Join(archives(w.layout), "*"))
 			hidden, herr := filepath.Glob(filepath.Join(archives(w.layout), ".*"))
 			if err != nil || herr != nil || len(left)+len(hidden) > 0 {
@@ -307,6 +311,22 @@ func TestAServerThatFailsLeavesNothingWhole(t *testing.T) {
 				t.Errorf("the server is well again, and: %v", err)
 			}
 		})
+	}
+}
+
+func TestAServerThatWasNotWellOnceDoesNotEndTheMaking(t *testing.T) {
+	w := newWorld(t)
+	ill := map[string]bool{"/ruby/3.4/ruby-3.4.7.tar.gz": true, "/node/v24.10.2/SHASUMS256.txt": true}
+	w.answer = func(rw http.ResponseWriter, r *http.Request) bool {
+		if !ill[r.URL.Path] {
+			return false
+		}
+		delete(ill, r.URL.Path)
+		http.Error(rw, "later", http.StatusServiceUnavailable)
+		return true
+	}
+	if _, err := w.maker().Make(t.Context(), w.tools(), w.say); err != nil || len(ill) > 0 {
+		t.Errorf("%v; never asked: %v", err, ill)
 	}
 }
 

@@ -87,7 +87,7 @@ func newWorld(t *testing.T) *world {
 		upstream: filepath.Join(dir, "ruby-build"), served: map[string][]byte{}, memory: 8 << 30, free: 10 << 30,
 		running: map[string]bool{}, jobs: map[string]node.Job{}, logs: map[string]string{},
 	}
-	w.shop = workshop{fetcher: fetcher{silence: 10 * time.Second}, try: func(context.Context, ...string) error { return nil }}
+	w.shop = workshop{fetcher: fetcher{silence: 10 * time.Second, patience: builds.Patience{Tries: 2, Pause: time.Millisecond}}, try: func(context.Context, ...string) error { return nil }}
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.asked = append(w.asked, r.URL.Path)
 		if w.answer != nil && w.answer(rw, r) {

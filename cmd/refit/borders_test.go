@@ -20,7 +20,7 @@ const module = "vmst.io/refit"
 // docs/dependencies.md is the same table for people.
 var doors = map[string][]string{
 	"github.com/Masterminds/semver/v3":    {"builds", "builds/toolchain"},
-	"github.com/cenkalti/backoff/v5":      {"hosts/github", "hosts/ssh"},
+	"github.com/cenkalti/backoff/v5":      {"builds", "hosts/github", "hosts/ssh"},
 	"github.com/charmbracelet/lipgloss":   {"pipeline/report"},
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},

@@ -85,7 +85,7 @@ func sidekiq(name string, queues ...string) AppUnit {
 // Machines returns the fleet in the order of its addresses. The names are those of
 // vmst.io.
 func Machines() []Machine {
-	const disk, wide = 2048, 6144
+	const disk, wide = 2048, 8192
 	pushPull := sidekiq("push-pull", "push", "pull")
 	rest := sidekiq("default", "default", "ingress", "mailers", "fasp", "collections")
 	scheduler := sidekiq("scheduler", "scheduler")
