@@ -54,6 +54,7 @@ func TestLabAMigrationThatWaitsOnALockIsReportedAndNeverKilled(t *testing.T) {
 }
 
 func TestLabAMigrationThatSlowsTheOldCodeWaitsForAPerson(t *testing.T) {
+	full(t)
 	f := on(t, "v4.5.2")
 	f.withDatabase(t, func() {
 		// Slowed like this the old code cannot serve sixty requests a second, so nobody
