@@ -210,8 +210,10 @@ func TestANodeThatDoesNotAcceptTheKeyIsNamedWithTheLineThatItLacks(t *testing.T)
 		spoil func(*View)
 		want  string
 	}{
-		"a node": {func(v *View) { v.Signing["scotty"] = fmt.Errorf("scotty: %w", node.ErrSignature) },
-			`scotty: …. If refit's key is to be allowed there, this line belongs into /etc/refit/allowed_signers, which is root's: refit namespaces="refit-manifest" ssh-ed25519 AAAAours`},
+		"a node": {
+			func(v *View) { v.Signing["scotty"] = fmt.Errorf("scotty: %w", node.ErrSignature) },
+			`scotty: …. If refit's key is to be allowed there, this line belongs into /etc/refit/allowed_signers, which is root's: refit namespaces="refit-manifest" ssh-ed25519 AAAAours`,
+		},
 		"the key": {func(v *View) { v.SigningErr = errors.New("the agent has it no more") }, "what is built could not be signed: the agent has it no more"},
 	} {
 		t.Run(name, func(t *testing.T) {
