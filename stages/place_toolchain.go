@@ -28,7 +28,11 @@ func (s place) release() parcel { return parcel{name: s.f.To.Version.String()} }
 // wantIn and putIn are the questions for a parcel. Only a release has what Mastodon
 // writes to, and what it shares with other releases.
 func (s place) wantIn(p parcel, digest string) node.WantIn {
-	return node.WantIn{Kind: p.kind, Home: s.d.Layout.Home, Release: p.name, Digest: digest, Signed: s.d.Signing}
+	in := node.WantIn{Kind: p.kind, Home: s.d.Layout.Home, Release: p.name, Digest: digest, Signed: s.d.Signing}
+	if p.kind == node.KindRelease {
+		in.Links, in.Writable = s.d.Layout.SharedLinks(), writable()
+	}
+	return in
 }
 
 func (s place) putIn(p parcel, digest string) node.PutIn {

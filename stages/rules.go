@@ -71,6 +71,14 @@ func rules(d Deps, f *Facts, v *View) (refused, said []string) {
 	return j.refused, j.said
 }
 
+// firstRules judges a look at a fleet that runs no release of refit's yet: what holds
+// however it was run so far.
+func firstRules(d Deps, f *Facts, v *View) []string {
+	j := &judgement{d: d, f: f, v: v}
+	j.hosts()
+	return j.refused
+}
+
 // unreachable refuses a fleet of which a host does not answer.
 func unreachable(d Deps, v *View) []string {
 	var out []string

@@ -451,3 +451,14 @@ func TestEachRuleRefusesItsFaultAloneAndNamesTheRemedy(t *testing.T) {
 		})
 	}
 }
+
+func TestAFleetThatRunsNothingYetIsHeldToTheBuildersSystemToo(t *testing.T) {
+	l := goodLook(t)
+	if out := firstRules(l.d, l.f, l.v); len(out) > 0 {
+		t.Errorf("refused %q", out)
+	}
+	l.host("decker", func(f *node.Facts) { f.OSVersion = "12" })
+	if out := firstRules(l.d, l.f, l.v); len(out) != 1 || !strings.HasPrefix(out[0], "decker runs debian 12 (amd64), the builder khan runs debian 13 (amd64)") {
+		t.Errorf("refused %q", out)
+	}
+}

@@ -91,13 +91,16 @@ func (d Deps) proven(ctx context.Context, n Node, f *Facts, release string, say 
 	}
 	out, err := n.Agent.PlaceVerify(ctx, in, sayer(n, say))
 	if err == nil {
-		err = unlike(out)
+		err = errors.Join(unlike(out), d.provenTools(ctx, n, out.Toolchains))
 	}
 	switch {
 	case err == nil:
 		return out.Digest, nil
 	case lost(err) || ctx.Err() != nil:
 		return "", err
+	case back && errors.Is(err, errNoRuntime):
+		// It could not be started: what runs there now goes on.
+		return "", fmt.Errorf("%s: cannot go back to %s: %w. Copy that directory from a node that has it, as root and with tar, which keeps owners and modes", n.Name, release, err)
 	case back:
 		line := fmt.Sprintf("%s: goes back to %s all the same, which is not proved to be what was placed: %v", n.Name, release, err)
 		say("%s", line)
@@ -117,6 +120,29 @@ func unlike(out node.VerifyOut) error {
 	}
 	if out.Unsigned != "" {
 		return errors.New(out.Unsigned)
+	}
+	return nil
+}
+
+// errNoRuntime: a release cannot be started on a node.
+var errNoRuntime = errors.New("it cannot be started there")
+
+// provenTools hashes the Ruby, the Bundler and the Node that a release runs with.
+func (d Deps) provenTools(ctx context.Context, n Node, tools []node.ToolchainRef) error {
+	for _, t := range tools {
+		out, err := n.Agent.PlaceVerify(ctx, node.VerifyIn{Kind: node.KindToolchain, Release: t.Name, Signed: d.Signing}, nil)
+		if errors.Is(err, node.ErrNotFound) {
+			return fmt.Errorf("%w without %s/%s, which is not there", errNoRuntime, node.ToolchainsDir, t.Name)
+		}
+		if err == nil {
+			err = unlike(out)
+		}
+		if err == nil && out.Recipe != t.Recipe {
+			err = fmt.Errorf("it was made by another recipe (%.12s) than the release was built with (%.12s)", out.Recipe, t.Recipe)
+		}
+		if err != nil {
+			return fmt.Errorf("%s, which it runs with: %w", t.Name, err)
+		}
 	}
 	return nil
 }

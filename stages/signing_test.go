@@ -92,6 +92,58 @@ func TestGoingBackWhatWasChangedInTheOldReleaseIsSaidAndGoneBackTo(t *testing.T)
 	}
 }
 
+// runsWith lets a release on kirk run with Ruby 3.4.7, of which found is known there.
+func (w *world) runsWith(release string, found node.VerifyOut, lacks bool) {
+	out := w.whole(release)
+	out.Toolchains = []node.ToolchainRef{{Name: "ruby-3.4.7", Recipe: "r1", Digest: "d1"}}
+	w.proved = map[string]node.VerifyOut{"kirk " + release: out, "kirk ruby-3.4.7": found}
+	w.lacks = map[string]bool{"kirk ruby-3.4.7": lacks}
+}
+
+func TestNoNodeIsTakenOutForAReleaseWhoseRuntimesAreNotAsTheyWereMade(t *testing.T) {
+	good := node.VerifyOut{Head: node.Head{Recipe: "r1"}}
+	changed, other := good, node.VerifyOut{Head: node.Head{Recipe: "r2"}}
+	changed.Differences = []node.Difference{{Path: "lib/set.rb", What: "other content"}}
+	for name, c := range map[string]struct {
+		found node.VerifyOut
+		lacks bool
+		want  string // empty: it is switched to
+		back  string // said or failed with on the way back
+		stays bool   // on the way back nothing is touched
+	}{
+		"nothing changed": {found: good},
+		"a file changed":  {found: changed, want: "ruby-3.4.7, which it runs with: 1 files are not as they were built, lib/set.rb: other content first", back: "goes back to v4.5.14 all the same"},
+		"another recipe":  {found: other, want: "it was made by another recipe (r2) than the release was built with (r1)", back: "goes back to v4.5.14 all the same"},
+		"it is gone":      {lacks: true, want: "it cannot be started there without /opt/refit/ruby-3.4.7, which is not there", back: "cannot go back to v4.5.14: ruby-3.4.7, which", stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.runsWith("v4.5.15", c.found, c.lacks)
+				err := rollWeb{w.d, w.f, w.node("kirk")}.Run(t.Context(), w.say)
+				if c.want == "" {
+					if err != nil || w.runs["kirk"] != "v4.5.15" {
+						t.Errorf("%v; kirk runs %s", err, w.runs["kirk"])
+					}
+					return
+				}
+				failsWith(t, err, "kirk", "v4.5.15 is not switched to", c.want, "refit place --to v4.5.15")
+				didAll(t, w)
+			})
+			inWorld(t, func(t *testing.T, w *world) {
+				w.runsWith("v4.5.14", c.found, c.lacks)
+				w.live["kirk"], w.runs["kirk"] = "v4.5.15", "v4.5.15"
+				err := rollWeb{w.d, w.f, w.node("kirk")}.Undo(t.Context(), w.say)
+				if c.stays {
+					failsWith(t, err, "kirk: cannot go back to v4.5.14", "/opt/refit/ruby-3.4.7", "Copy that directory from a node that has it")
+					didAll(t, w)
+				} else if err != nil || w.runs["kirk"] != "v4.5.14" || !w.heard(c.back) {
+					t.Errorf("%v; kirk runs %s; said:\n%s", err, w.runs["kirk"], strings.Join(w.said, "\n"))
+				}
+			})
+		})
+	}
+}
+
 func TestEachNodeIsSwitchedToTheVeryReleaseThatWasHashedRightBefore(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.f.Digest = "digest of v4.5.15"

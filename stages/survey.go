@@ -243,7 +243,9 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	}
 	f.Said = append(f.Said, d.Gaps()...)
 	d.order(v, f)
-	if !r.First {
+	if r.First {
+		refusals = append(refusals, firstRules(d, f, v)...)
+	} else {
 		if v.Known, err = r.Source.Tags(ctx); err != nil {
 			return f, v, refusals, err
 		}

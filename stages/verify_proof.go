@@ -40,7 +40,7 @@ func (d Deps) proveFiles(ctx context.Context, n Node, v *Verdict, say pipeline.S
 		v.Faults = append(v.Faults, fmt.Sprintf("%s: the manifest of %s: %s", n.Name, v.Release, found.Unsigned))
 	}
 	for _, release := range slices.Sorted(maps.Keys(found.Unknown)) {
-		v.NotKnown = append(v.NotKnown, fmt.Sprintf("%d bridged files are said to be of %s, whose manifest is not there", found.Unknown[release], release))
+		v.NotKnown = append(v.NotKnown, fmt.Sprintf("%d bridged files are said to be of %s, whose manifest is not there or not signed", found.Unknown[release], release))
 	}
 	d.proveSource(ctx, n, v, found.Head, changed)
 	d.proveToolchains(ctx, n, v, found.Toolchains, changed)

@@ -70,8 +70,9 @@ type world struct {
 	// What a node finds when it hashes a release, "kirk v4.5.15", and how often one was
 	// asked; what git's tree hash is there, what runs, and what the keeper has on record.
 	proved    map[string]node.VerifyOut
-	asked     []string // "kirk v4.5.15 digest signed"
-	switched  []string // "kirk digest"
+	lacks     map[string]bool // "kirk ruby-3.4.7"
+	asked     []string        // "kirk v4.5.15 digest signed"
+	switched  []string        // "kirk digest"
 	sources   map[string]builds.SourceOut
 	processes map[string]node.RunningOut
 	record    []byte
@@ -220,7 +221,11 @@ func (w *world) verbs(n Node) []node.Verb {
 		}),
 		answer(w, n, "place.verify", func(in node.VerifyIn) (node.VerifyOut, error) {
 			w.asked = append(w.asked, strings.TrimSpace(n.Name+" "+in.Release+" "+in.Digest))
-			if out, ok := w.proved[n.Name+" "+in.Release]; ok {
+			out, ok := w.proved[n.Name+" "+in.Release]
+			switch {
+			case w.lacks[n.Name+" "+in.Release]:
+				return out, node.Failf(node.CodeNotFound, "%s is not there", in.Release)
+			case ok:
 				return out, nil
 			}
 			return w.whole(in.Release), nil

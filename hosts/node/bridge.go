@@ -202,7 +202,9 @@ func addAsset(src, dst string) (int, error) {
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return 0, err
 	}
-	err = os.Link(src, dst)
+	if err = syscall.EPERM; ours(src) { // a user's own file would stay one in dst
+		err = os.Link(src, dst)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return 0, nil
 	}
@@ -216,5 +218,5 @@ func addAsset(src, dst string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 1, writeFile(dst, b, fi.Mode().Perm())
+	return 1, writeFile(dst, b, fi.Mode().Perm()&^0o022)
 }

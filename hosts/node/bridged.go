@@ -141,17 +141,19 @@ func (m Machine) proveBridged(ctx context.Context, in VerifyIn, dir string, own 
 	unknown = map[string]int{}
 	for _, release := range slices.Sorted(maps.Keys(by)) {
 		slices.Sort(by[release])
-		entries, wrong, err := m.bridgedOf(ctx, in, dir, release)
+		of, err := m.bridgedOf(ctx, in, dir, release)
 		if err != nil {
 			return nil, nil, err
 		}
-		switch {
-		case wrong != "":
-			diffs = append(diffs, Difference{bridgedDir + "/" + release, wrong})
-		case entries == nil:
+		if of.wrong != "" {
+			diffs = append(diffs, Difference{bridgedDir + "/" + release, of.wrong})
+			continue
+		}
+		if !of.vouched {
 			unknown[release] = len(by[release])
-		default:
-			found, err := compareBridged(ctx, dir, release, by[release], entries)
+		}
+		if of.entries != nil {
+			found, err := compareBridged(ctx, dir, release, by[release], of.entries)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -164,46 +166,56 @@ func (m Machine) proveBridged(ctx context.Context, in VerifyIn, dir string, own 
 	return diffs, unknown, nil
 }
 
-// bridgedOf are the entries of the kept manifest of another release, or what is wrong
-// with that; nil and "" where there is none.
-func (m Machine) bridgedOf(ctx context.Context, in VerifyIn, dir, release string) (map[string]Entry, string, error) {
+// keptManifest is the manifest of another release that is kept beside a release.
+type keptManifest struct {
+	// entries are its files by path, nil where none is kept.
+	entries map[string]Entry
+	// vouched: it is signed as was asked for, or nothing was. A release that was placed
+	// before anybody signed has a manifest without a signature, and stays live with it.
+	vouched bool
+	// wrong says what is wrong with it; empty for nothing.
+	wrong string
+}
+
+// bridgedOf reads the kept manifest of another release.
+func (m Machine) bridgedOf(ctx context.Context, in VerifyIn, dir, release string) (keptManifest, error) {
 	if err := checkRelease(release); err != nil {
-		return nil, err.Error(), nil
+		return keptManifest{wrong: err.Error()}, nil //nolint:nilerr // it is what is wrong
 	}
 	kept := filepath.Join(dir, bridgedDir, release)
 	b, err := os.ReadFile(filepath.Join(kept, "manifest.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", nil
+		return keptManifest{}, nil
 	}
 	if err != nil {
-		return nil, "", err
+		return keptManifest{}, err
 	}
 	man, err := decodeManifest(b)
 	if err != nil {
-		return nil, "holds a manifest that cannot be used: " + err.Error(), nil
+		return keptManifest{wrong: "holds a manifest that cannot be used: " + err.Error()}, nil
 	}
 	if man.Release != release {
-		return nil, "holds the manifest of " + man.Release, nil
+		return keptManifest{wrong: "holds the manifest of " + man.Release}, nil
 	}
-	if in.Signed != nil {
-		signature, err := os.ReadFile(filepath.Join(kept, "manifest.json.sig"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, "", err
-		}
-		_, err = m.demand(ctx, in.Signed, SignedText(digestOf(b)), signature)
-		var refused *Error
-		if errors.As(err, &refused) {
-			return nil, refused.Text, nil
-		}
-		if err != nil {
-			return nil, "", err
-		}
-	}
-	entries := make(map[string]Entry, len(man.Files))
+	of := keptManifest{entries: make(map[string]Entry, len(man.Files)), vouched: in.Signed == nil}
 	for _, e := range man.Files {
-		entries[e.Path] = e
+		of.entries[e.Path] = e
 	}
-	return entries, "", nil
+	if of.vouched {
+		return of, nil
+	}
+	signature, err := os.ReadFile(filepath.Join(kept, "manifest.json.sig"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return of, nil
+	}
+	if err == nil {
+		_, err = m.demand(ctx, in.Signed, SignedText(digestOf(b)), signature)
+	}
+	if refused := new(Error); errors.As(err, &refused) {
+		return keptManifest{wrong: refused.Text}, nil
+	}
+	of.vouched = err == nil
+	return of, err
 }
 
 // compareBridged hashes files that were added. One that is on record and not there is

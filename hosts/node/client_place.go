@@ -18,6 +18,9 @@ type WantIn struct {
 	Digest  string `json:"digest"`
 	// Signed is whose signature the manifest must have, else ErrSignature; nil for none.
 	Signed *Signed `json:"signed,omitempty"`
+	// Links and Writable as in PutIn: one that was placed otherwise is not placed.
+	Links    map[string]string `json:"links,omitempty"`
+	Writable []string          `json:"writable,omitempty"`
 }
 
 // WantOut tells what to send.

@@ -54,8 +54,8 @@ func (m Machine) standing(ctx context.Context, pack *packReader) (standing, erro
 		return st, err
 	}
 	if err == nil && p.Digest == c.digest {
-		diffs, err := pack.manifest.Compare(ctx, dir)
-		if err != nil || len(diffs) > 0 {
+		v, err := m.prove(ctx, VerifyIn{Kind: c.shelf.kind, Home: c.shelf.home, Release: c.release, Digest: c.digest, Links: c.links, Writable: c.writable})
+		if err != nil || len(v.Differences) > 0 {
 			return st, err
 		}
 		have, err := ReadSignature(dir)
@@ -71,8 +71,8 @@ func (m Machine) standing(ctx context.Context, pack *packReader) (standing, erro
 	if _, err := os.Lstat(filepath.Join(dir, unfinishedFile)); err == nil {
 		return st, nil
 	}
-	diffs, err := have.Compare(ctx, dir)
-	if err != nil || len(diffs) > 0 {
+	v, err := m.prove(ctx, VerifyIn{Kind: c.shelf.kind, Home: c.shelf.home, Release: c.release})
+	if err != nil || len(v.Differences) > 0 {
 		return st, err
 	}
 	st.whole, st.same = true, digestOf(raw) == c.digest
@@ -87,7 +87,7 @@ func (m Manifest) standsFor(other Manifest) bool {
 }
 
 func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, say func(string)) (WantOut, error) {
-	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed})
+	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed, in.Links, in.Writable})
 	if err != nil {
 		return WantOut{}, err
 	}
@@ -153,7 +153,7 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 	if err := in.check(); err != nil {
 		return PutOut{}, err
 	}
-	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed})
+	pack, err := m.openPack(ctx, payload, claim{m.shelf(in.Kind, in.Home), in.Release, in.Digest, in.Signed, in.Links, in.Writable})
 	if err != nil {
 		return PutOut{}, err
 	}

@@ -153,7 +153,7 @@ func (p *placing) fill(ctx context.Context, found map[string]string, skip func(s
 		}
 		st, ok := fi.Sys().(*syscall.Stat_t)
 		// ext4 allows 65,000 links to a file; far below it a copy is as good.
-		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && st.Nlink < 10_000 &&
+		same := ok && int(st.Uid) == os.Geteuid() && uint32(fi.Mode().Perm()) == e.Mode && fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 && st.Nlink < 10_000 &&
 			fits(e.Path, p.pack.manifest.Modified, fi.ModTime())
 		other := !strings.HasPrefix(src, p.arrived+"/")
 		if same && !below(e.Path, p.Writable) {

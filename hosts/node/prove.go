@@ -37,6 +37,9 @@ func (m Machine) prove(ctx context.Context, in VerifyIn) (VerifyOut, error) {
 	if out.SignedBy, out.Unsigned, err = m.signer(ctx, in.Signed, dir, out.Digest); err != nil {
 		return out, err
 	}
+	if in.Kind == KindToolchain { // nothing in one is shared or writable, whatever a record says
+		in.Links, in.Writable = map[string]string{}, []string{}
+	}
 	placed, err := in.placedAs(dir, add)
 	if err != nil {
 		return out, err

@@ -234,8 +234,12 @@ func TestBridgedFilesAreHeldToTheReleaseTheyAreOfAlsoWhenThatIsGone(t *testing.T
 		"the other's manifest": {func(s *shelf) {
 			s.edit("v1.0.2/.refit/bridged/v1.0.0/manifest.json", `"commit":"cv1.0.0"`, `"commit":"dv1.0.0"`)
 		}, ".refit/bridged/v1.0.0: the signature is not one"},
-		"the other's manifest, cut": {func(s *shelf) { s.write("v1.0.2/.refit/bridged/v1.0.0/manifest.json", "{") }, ".refit/bridged/v1.0.0: holds a manifest that cannot be used"},
-		"the other's signature":     {func(s *shelf) { s.must(os.Remove(s.path("v1.0.2/.refit/bridged/v1.0.0/manifest.json.sig"))) }, ".refit/bridged/v1.0.0: it is not signed"},
+		"the other's manifest, cut":      {func(s *shelf) { s.write("v1.0.2/.refit/bridged/v1.0.0/manifest.json", "{") }, ".refit/bridged/v1.0.0: holds a manifest that cannot be used"},
+		"the other's signature, emptied": {func(s *shelf) { s.must(os.Truncate(s.path("v1.0.2/.refit/bridged/v1.0.0/manifest.json.sig"), 0)) }, ".refit/bridged/v1.0.0: it is not signed"},
+		"its content, and the other's signature": {func(s *shelf) {
+			s.must(os.Remove(s.path("v1.0.2/.refit/bridged/v1.0.0/manifest.json.sig")))
+			s.write("v1.0.2/public/packs/v1.0.0.js", "evil")
+		}, "public/packs/v1.0.0.js: other content than in v1.0.0"},
 		"another manifest for the other's": {func(s *shelf) {
 			s.must(os.RemoveAll(s.path("v1.0.2/.refit/bridged/v1.0.0")), os.Rename(s.path("v1.0.2/.refit/bridged/v1.0.1"), s.path("v1.0.2/.refit/bridged/v1.0.0")))
 		}, ".refit/bridged/v1.0.0: holds the manifest of v1.0.1"},

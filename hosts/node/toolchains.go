@@ -51,7 +51,7 @@ func (m Machine) holdsToolchain(s shelf, homeDir, name, recipe string) (string, 
 	if err != nil || len(named[name]) == 0 {
 		return "", err
 	}
-	return fmt.Sprintf("%s runs with it as it is, and the new one was made by another recipe; bring back the options that it was made with, or remove that release first", strings.Join(named[name], ", ")), nil
+	return fmt.Sprintf("%s runs with it as it is, and the new one was made by another recipe; name the revision of ruby-build and the options that it was made with (toolchain.ruby_build in refit.yml), or remove that release first", strings.Join(named[name], ", ")), nil
 }
 
 // namedToolchains are the toolchains that the releases of a home run with: by name,

@@ -36,6 +36,8 @@ type claim struct {
 	shelf           shelf
 	release, digest string
 	signed          *Signed
+	links           map[string]string
+	writable        []string
 }
 
 // openPack reads a pack's manifest and refuses another than the one that is claimed,
