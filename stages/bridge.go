@@ -3,6 +3,8 @@ package stages
 import (
 	"context"
 	"fmt"
+	"path"
+	"slices"
 
 	"vmst.io/refit/hosts/mastodon"
 	"vmst.io/refit/hosts/node"
@@ -22,6 +24,9 @@ func (bridge) Name() string { return "bridge assets" }
 func (bridge) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s bridge) Run(ctx context.Context, say pipeline.Say) error {
+	if err := s.alike(ctx, say); err != nil {
+		return err
+	}
 	from, to := s.f.From.Version.String(), s.f.To.Version.String()
 	return s.d.webs().each(ctx, func(ctx context.Context, n Node) error {
 		out, err := n.Agent.Bridge(ctx, node.BridgeIn{Home: s.d.Layout.Home, From: from, To: to, Keep: s.d.KeepAssets})
@@ -31,6 +36,56 @@ func (s bridge) Run(ctx context.Context, say pipeline.Say) error {
 		say("%s: %d files of %s added to %s, %d the other way", n.Name, out.ToFrom, to, from, out.ToTo)
 		return s.answered(ctx, n, say)
 	})
+}
+
+// alike asks whether the builds for several systems have the same hashed assets: a page
+// that a node of one renders loads its scripts from a node of the other.
+func (s bridge) alike(ctx context.Context, say pipeline.Say) error {
+	all := s.f.all()
+	if len(all) == 1 {
+		return nil
+	}
+	var first map[string]string
+	for _, m := range all {
+		n := s.d.on(m.Builder).builder()
+		list, err := mastodon.ListPacks(ctx, n.Agent, mastodon.ListPacksIn{Layout: s.d.Layout, Release: s.f.To.Version.String()})
+		if err != nil {
+			return fmt.Errorf("cannot list the assets of %s on %s: %w", s.f.To.Version, n.Name, err)
+		}
+		have := map[string]string{}
+		for _, e := range list.Files {
+			if path.Ext(e.Path) != ".map" { // no page loads one, and two builds may write it differently
+				have[e.Path] = e.SHA256
+			}
+		}
+		if first == nil {
+			first = have
+			continue
+		}
+		if other := unlikeIn(first, have); len(other) > 0 {
+			return fmt.Errorf("the builds of %s on %s and %s differ in %s, %s first: pages of one node would load what the other does not have. Nothing was switched; look into what differs on the two builders",
+				s.f.To.Version, all[0].Builder, m.Builder, count(len(other), "hashed asset"), other[0])
+		}
+	}
+	say("the builds on all builders have the same %d hashed files", len(first))
+	return nil
+}
+
+// unlikeIn are the names that two sets of files do not share, or share with other content.
+func unlikeIn(a, b map[string]string) []string {
+	var out []string
+	for name, sum := range a {
+		if b[name] != sum {
+			out = append(out, name)
+		}
+	}
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // answered asks the node's Puma for every hashed file of both releases. A node that

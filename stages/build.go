@@ -15,7 +15,9 @@ type build struct {
 	f *Facts
 }
 
-func (build) Name() string { return "build" }
+func (s build) Name() string { return s.d.stepAt("build") }
+
+func (s build) made() *Made { return s.f.by(s.d.at) }
 
 func (s build) Check(ctx context.Context, say pipeline.Say) error {
 	there, err := s.there(ctx)
@@ -26,21 +28,21 @@ func (s build) Check(ctx context.Context, say pipeline.Say) error {
 		say("it was built on %s on %s by the same recipe and comes from the store", a.Builder, a.Stored.Format("2 January 2006"))
 		return nil
 	}
-	return s.d.Builder.Check(ctx, s.f.Recipe, liner(say))
+	return s.d.Builder.Check(ctx, s.made().Recipe, liner(say))
 }
 
 // there tells whether the release lies on the builder, built by the recipe. What must not
 // be replaced there is an error, wherever the release comes from.
 func (s build) there(ctx context.Context) (bool, error) {
-	found, err := s.d.Builder.Look(ctx, s.f.Recipe)
+	found, err := s.d.Builder.Look(ctx, s.made().Recipe)
 	if err != nil {
 		return false, err
 	}
-	digest, err := s.f.Recipe.Digest()
+	digest, err := s.made().Recipe.Digest()
 	if err != nil {
 		return false, err
 	}
-	name, dir := s.d.builder().Name, s.f.Recipe.Layout.Dir(s.f.To.Version)
+	name, dir := s.d.builder().Name, s.made().Recipe.Layout.Dir(s.f.To.Version)
 	switch {
 	case s.d.Builder.Has(found, digest):
 		return true, nil
@@ -62,11 +64,11 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 			return err
 		}
 	}
-	built, err := s.d.Builder.Build(ctx, s.f.Recipe, liner(say))
+	built, err := s.d.Builder.Build(ctx, s.made().Recipe, liner(say))
 	if err != nil {
 		return err
 	}
-	s.f.Digest, s.f.Unverified = built.Manifest.Digest, built.Unverified
+	s.made().Digest, s.made().Unverified = built.Manifest.Digest, built.Unverified
 	if built.Cached {
 		say("built before: same tree, same toolchain, same recipe")
 	}
@@ -83,5 +85,5 @@ func (s build) Run(ctx context.Context, say pipeline.Say) error {
 
 // Undo removes a half-made build; a whole one stays for the next try.
 func (s build) Undo(ctx context.Context, say pipeline.Say) error {
-	return s.d.Builder.Remove(ctx, s.f.Recipe, liner(say))
+	return s.d.Builder.Remove(ctx, s.made().Recipe, liner(say))
 }

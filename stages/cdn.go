@@ -38,7 +38,7 @@ func (s cdn) Run(ctx context.Context, say pipeline.Say) error {
 	for _, from := range []struct {
 		n       Node
 		release string
-	}{{s.d.webs()[0], s.f.From.Version.String()}, {s.d.builder(), s.f.To.Version.String()}} {
+	}{{s.d.webs()[0], s.f.From.Version.String()}, {s.d.on(s.f.Builder).builder(), s.f.To.Version.String()}} {
 		list, err := mastodon.ListPacks(ctx, from.n.Agent, mastodon.ListPacksIn{Layout: s.d.Layout, Release: from.release})
 		if errors.Is(err, node.ErrNotFound) && from.release == s.f.From.Version.String() {
 			say("%s has no manifest: whether its files lie in the bucket is not known", from.release)

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"slices"
 	"time"
 
 	"vmst.io/refit/builds"
@@ -15,8 +16,10 @@ type Facts struct {
 	To   builds.Release `json:"to"`
 	// Facets is how they differ (survey).
 	Facets builds.Facets `json:"facets"`
-	// Recipe is how To is built, toolchain and mirrors with it (survey).
-	Recipe builds.Recipe `json:"recipe"`
+	// Made is what is made of To: all of it, or of several systems' the first's.
+	Made
+	// Others are what is made of To for nodes of other systems (survey).
+	Others []Made `json:"others,omitempty"`
 	// Said are what must be said aloud in the plan: overrides, what could not be
 	// checked (survey).
 	Said []string `json:"said,omitempty"`
@@ -30,12 +33,6 @@ type Facts struct {
 	SidekiqFirst bool     `json:"sidekiq_first"`
 	// Baseline is how the fleet did before anything was touched (survey, then preflight).
 	Baseline Baseline `json:"baseline"`
-	// Digest is the digest of the manifest of To (build).
-	Digest string `json:"digest,omitempty"`
-	// Unverified says what of To was held to no checksum of its own (build).
-	Unverified []string `json:"unverified,omitempty"`
-	// Stored is what became of the release in the store (build).
-	Stored string `json:"stored,omitempty"`
 	// Unproved says which nodes went back to a release that is not what was placed (roll).
 	Unproved []string `json:"unproved,omitempty"`
 	// Applied are the migrations of Pre that the database has at the end of the
@@ -48,6 +45,62 @@ type Facts struct {
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).
 	Pruned []string `json:"pruned,omitempty"`
+}
+
+// Made is what is made of a release for the nodes of one system.
+type Made struct {
+	// Builder makes it and Nodes get it; empty where the fleet has one builder, for all
+	// nodes (survey).
+	Builder string   `json:"builder,omitempty"`
+	Nodes   []string `json:"nodes,omitempty"`
+	// Recipe is how it is built, toolchain and mirrors with it (survey).
+	Recipe builds.Recipe `json:"recipe"`
+	// Digest is the digest of its manifest (build).
+	Digest string `json:"digest,omitempty"`
+	// Unverified says what of it was held to no checksum of its own (build).
+	Unverified []string `json:"unverified,omitempty"`
+	// Stored is what became of it in the store (build).
+	Stored string `json:"stored,omitempty"`
+}
+
+// all are what is made of To, one for each system.
+func (f *Facts) all() []*Made {
+	out := []*Made{&f.Made}
+	for i := range f.Others {
+		out = append(out, &f.Others[i])
+	}
+	return out
+}
+
+// Stores says what became in the store of what was made.
+func (f *Facts) Stores() []string {
+	var out []string
+	for _, m := range f.all() {
+		if m.Stored != "" {
+			out = append(out, m.Stored)
+		}
+	}
+	return out
+}
+
+// by is what a builder makes.
+func (f *Facts) by(builder string) *Made {
+	for _, m := range f.all() {
+		if m.Builder == builder {
+			return m
+		}
+	}
+	return &f.Made
+}
+
+// of is what a node gets.
+func (f *Facts) of(n Node) *Made {
+	for _, m := range f.all() {
+		if slices.Contains(m.Nodes, n.Name) {
+			return m
+		}
+	}
+	return &f.Made
 }
 
 // Baseline is how the fleet did before anything was touched.

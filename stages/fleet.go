@@ -159,6 +159,9 @@ type Deps struct {
 	Retain store.Rule
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
+
+	// at is the builder that is meant, of several; empty for the first.
+	at string
 }
 
 // Source resolves the tags of upstream's repository. *upstream.Source is one.
@@ -207,8 +210,39 @@ func (d Deps) webs() Fleet     { return d.Fleet.With(hosts.Web) }
 func (d Deps) proxies() Fleet  { return d.Fleet.With(hosts.Proxy) }
 func (d Deps) sidekiqs() Fleet { return d.Fleet.With(hosts.Sidekiq) }
 
-func (d Deps) builder() Node { return d.Fleet.With(hosts.Builder)[0] }
-func (d Deps) keeper() Node  { return d.Fleet.With(hosts.Keeper)[0] }
+// builder is the one that was chosen with on, else the first.
+func (d Deps) builder() Node {
+	if n, ok := d.Fleet.Named(d.at); ok {
+		return n
+	}
+	return d.Fleet.With(hosts.Builder)[0]
+}
+
+// on is d for what one of several builders does; of the only one, whose name is empty in
+// the facts, d itself.
+func (d Deps) on(builder string) Deps {
+	n, ok := d.Fleet.Named(builder)
+	if !ok {
+		return d
+	}
+	d.at = builder
+	if d.Builder != nil && d.Builder.Name != builder {
+		b := *d.Builder
+		b.Name, b.Host = n.Name, n.Agent
+		d.Builder = &b
+	}
+	return d
+}
+
+// stepAt is the name of a step that each of several builders has.
+func (d Deps) stepAt(name string) string {
+	if d.at == "" {
+		return name
+	}
+	return name + " " + d.at
+}
+
+func (d Deps) keeper() Node { return d.Fleet.With(hosts.Keeper)[0] }
 
 // migrator is the Sidekiq node that runs migrations: the first without the
 // scheduler, so that a migration never competes with it.

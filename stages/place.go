@@ -31,23 +31,41 @@ func (place) Name() string { return "place" }
 func (s place) Check(ctx context.Context, _ pipeline.Say) error { return nil }
 
 func (s place) Run(ctx context.Context, say pipeline.Say) error {
-	builder := s.d.builder()
+	for _, m := range s.f.all() {
+		if err := (place{s.d.on(m.Builder), s.f}).bringAll(ctx, say); err != nil {
+			return err
+		}
+	}
+	return s.boot(ctx, say)
+}
+
+// bringAll brings what one builder made to the nodes that get it.
+func (s place) bringAll(ctx context.Context, say pipeline.Say) error {
+	builder, made := s.d.builder(), s.made().Digest
 	dir := s.d.Layout.Release(s.f.To.Version.String())
 	built, err := builder.Agent.Manifest(ctx, node.ManifestIn{Home: s.d.Layout.Home, Release: dir})
 	if err != nil {
 		return fmt.Errorf("cannot read the built release on %s: %w", builder.Name, err)
 	}
-	if s.f.Digest != "" && built.Digest != s.f.Digest {
+	if made != "" && built.Digest != made {
 		return fmt.Errorf("%s on %s is not the release that this run built (manifest %.12s, built %.12s): start again with `refit upgrade --to %s`",
-			dir, builder.Name, built.Digest, s.f.Digest, s.f.To.Version)
+			dir, builder.Name, built.Digest, made, s.f.To.Version)
 	}
 	if err := s.toolchains(ctx, say); err != nil {
 		return err
 	}
-	if err := s.deliver(ctx, node.PackIn{Root: dir, Digest: built.Digest}, say); err != nil {
-		return err
+	return s.deliver(ctx, node.PackIn{Root: dir, Digest: built.Digest}, say)
+}
+
+func (s place) made() *Made { return s.f.by(s.d.at) }
+
+// to are the nodes that get what the builder made.
+func (s place) to() Fleet {
+	apps, m := s.d.Fleet.Apps(), s.made()
+	if len(m.Nodes) == 0 {
+		return apps
 	}
-	return s.boot(ctx, say)
+	return slices.DeleteFunc(apps, func(n Node) bool { return !slices.Contains(m.Nodes, n.Name) })
 }
 
 // resends is how often a node may find files of its own harmed that it was to use,

@@ -42,7 +42,7 @@ func newShelves(t *testing.T) *shelves {
 	for i, n := range d.Fleet {
 		home := t.TempDir()
 		s.homes[n.Name] = home
-		m := node.Machine{State: t.TempDir(), Agent: "/var/lib/refit/bin/refit-0"}
+		m := node.Machine{System: "debian 13", State: t.TempDir(), Agent: "/var/lib/refit/bin/refit-0"}
 		var verbs []node.Verb
 		for _, v := range m.Verbs() {
 			switch v.Name {

@@ -46,7 +46,7 @@ func (s place) putIn(p parcel, digest string) node.PutIn {
 // toolchains brings every toolchain of the release to every node that lacks it. They
 // go first: without them the release cannot be booted there.
 func (s place) toolchains(ctx context.Context, say pipeline.Say) error {
-	for _, a := range s.f.Recipe.Toolchain.Artifacts {
+	for _, a := range s.made().Recipe.Toolchain.Artifacts {
 		if err := s.toolchain(ctx, a, say); err != nil {
 			return err
 		}
@@ -64,5 +64,5 @@ func (s place) toolchain(ctx context.Context, a builds.Artifact, say pipeline.Sa
 		return fmt.Errorf("%s on %s is not what this run made (recipe %.12s, made by %.12s): start again with `refit upgrade --to %s`",
 			a.Prefix, builder.Name, made.Recipe, a.Recipe, s.f.To.Version)
 	}
-	return s.bring(ctx, parcel{node.KindToolchain, a.Name}, way{to: s.d.Fleet.Apps()}, node.PackIn{Root: a.Prefix, Digest: made.Digest}, say)
+	return s.bring(ctx, parcel{node.KindToolchain, a.Name}, way{to: s.to()}, node.PackIn{Root: a.Prefix, Digest: made.Digest}, say)
 }

@@ -254,7 +254,7 @@ func (b *rebuilding) reorder() {
 // look finds what several marks follow from.
 func (b *rebuilding) look() {
 	b.all = true
-	var digests []string
+	digests := map[*Made][]string{}
 	for _, n := range b.d.Fleet.Apps() {
 		w := b.t.Hosts[n.Name]
 		b.rolled = b.rolled || w.settled(b.from) != nil
@@ -264,13 +264,15 @@ func (b *rebuilding) look() {
 		}
 		for _, r := range w.Facts.Releases {
 			if r.Name == b.to && r.Digest != "" {
-				digests = append(digests, r.Digest)
+				digests[b.f.of(n)] = append(digests[b.f.of(n)], r.Digest)
 			}
 		}
 	}
-	slices.Sort(digests)
-	if digests = slices.Compact(digests); len(digests) == 1 && b.f.Digest == "" {
-		b.f.Digest = digests[0]
+	for m, found := range digests {
+		slices.Sort(found)
+		if found = slices.Compact(found); len(found) == 1 && m.Digest == "" {
+			m.Digest = found[0]
+		}
 	}
 	b.f.Applied = without(b.f.Pre, lacking(b.f.To.Contents, *b.t.Database, false))
 	b.sign = b.rolled || b.job(preUnit).State == node.JobRunning || len(b.applied(b.f.Post)) > 0

@@ -24,6 +24,9 @@ type Record struct {
 	Commit  string `json:"commit"`
 	Tree    string `json:"tree"`
 	Digest  string `json:"digest,omitempty"`
+	// Digests are those of nodes that have another build than Digest's, being of another
+	// system, by the node's name.
+	Digests map[string]string `json:"digests,omitempty"`
 	// Overrides are the departures from the release's pins.
 	Overrides []string `json:"overrides,omitempty"`
 	// Unverified says what of it was held to no checksum of the release's own.
@@ -32,6 +35,14 @@ type Record struct {
 	Before string    `json:"before"`
 	Run    string    `json:"run"`
 	At     time.Time `json:"at"`
+}
+
+// of is the digest of what a node has.
+func (r Record) of(host string) string {
+	if d, ok := r.Digests[host]; ok {
+		return d
+	}
+	return r.Digest
 }
 
 // record writes down on the keeper what the fleet runs now.
@@ -61,6 +72,14 @@ func (s record) write(ctx context.Context, now, before builds.Release, digest st
 	}
 	if digest != "" {
 		r.Overrides, r.Unverified = s.f.Recipe.Toolchain.Overrides(), s.f.Unverified
+		for _, m := range s.f.Others {
+			for _, n := range m.Nodes {
+				if r.Digests == nil {
+					r.Digests = map[string]string{}
+				}
+				r.Digests[n] = m.Digest
+			}
+		}
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

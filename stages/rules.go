@@ -115,18 +115,6 @@ func (j *judgement) sameRelease() {
 	}
 }
 
-// hosts: native gems and libraries tie a build to one OS release and architecture.
-func (j *judgement) hosts() {
-	b := j.v.Facts[j.d.builder().Name]
-	for _, n := range j.d.Fleet.Apps() {
-		f := j.v.Facts[n.Name]
-		if f.OS != b.OS || f.OSVersion != b.OSVersion || f.Arch != b.Arch {
-			j.refuse("%s runs %s %s (%s), the builder %s runs %s %s (%s): what is built there does not run here; use a builder like the nodes",
-				n.Name, f.OS, f.OSVersion, f.Arch, j.d.builder().Name, b.OS, b.OSVersion, b.Arch)
-		}
-	}
-}
-
 // units: they reach their programs through the live release, run it, and are
 // given the time that a graceful stop takes.
 func (j *judgement) units() {

@@ -87,7 +87,7 @@ func (d Deps) proven(ctx context.Context, n Node, f *Facts, release string, say 
 	back := release == f.From.Version.String()
 	in := node.VerifyIn{Home: d.Layout.Home, Release: release, Signed: d.Signing, Links: d.Layout.SharedLinks(), Writable: writable()}
 	if !back {
-		in.Digest = f.Digest
+		in.Digest = f.of(n).Digest
 	}
 	out, err := n.Agent.PlaceVerify(ctx, in, sayer(n, say))
 	if err == nil {

@@ -18,7 +18,7 @@ func (s build) ware(ctx context.Context) (ware, error) {
 	if err != nil {
 		return ware{}, err
 	}
-	digest, err := s.f.Recipe.Digest()
+	digest, err := s.made().Recipe.Digest()
 	if err != nil {
 		return ware{}, err
 	}
@@ -51,14 +51,14 @@ func (s build) take(ctx context.Context, say pipeline.Say) (bool, error) {
 		return false, ctx.Err()
 	}
 	// What an earlier build left at work must not write into it.
-	if err := s.d.Builder.Remove(ctx, s.f.Recipe, liner(say)); err != nil {
+	if err := s.d.Builder.Remove(ctx, s.made().Recipe, liner(say)); err != nil {
 		return false, err
 	}
 	taken, err := s.d.fromStore(ctx, w, a, say)
 	if err != nil || !taken {
 		return false, err
 	}
-	found, err := s.d.Builder.Look(ctx, s.f.Recipe)
+	found, err := s.d.Builder.Look(ctx, s.made().Recipe)
 	if err != nil {
 		return false, err
 	}
@@ -66,8 +66,8 @@ func (s build) take(ctx context.Context, say pipeline.Say) (bool, error) {
 		s.d.unusable(ctx, a, fmt.Errorf("%s: what came from the store is %s, built by the recipe %.12s and not by %.12s: %w", s.d.builder().Name, found.State, found.Recipe, a.Recipe, store.ErrDamaged), say)
 		return false, nil
 	}
-	s.f.Digest, s.f.Unverified = a.Digest, found.Unverified
-	s.f.Stored = fmt.Sprintf("%s was not built: it came from the store, where %s put it on %s", a.Name, a.Builder, a.Stored.Format("2 January 2006"))
+	s.made().Digest, s.made().Unverified = a.Digest, found.Unverified
+	s.made().Stored = fmt.Sprintf("%s was not built: it came from the store, where %s put it on %s", a.Name, a.Builder, a.Stored.Format("2 January 2006"))
 	say("manifest %.12s, %d files", a.Digest, a.Files)
 	return true, nil
 }
@@ -84,11 +84,11 @@ func (s build) keep(ctx context.Context, built node.Head, say pipeline.Say) {
 	}
 	switch {
 	case err != nil:
-		s.f.Stored = err.Error()
+		s.made().Stored = err.Error()
 	case a.Digest == "":
 		return
 	default:
-		s.f.Stored = fmt.Sprintf("%s is in the store (%s)", built.Release, humanize.IBytes(uint64(a.Size())))
+		s.made().Stored = fmt.Sprintf("%s is in the store (%s)", built.Release, humanize.IBytes(uint64(a.Size())))
 	}
-	say("%s", s.f.Stored)
+	say("%s", s.made().Stored)
 }

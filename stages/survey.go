@@ -221,26 +221,11 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	if err != nil || len(refusals) > 0 {
 		return f, v, refusals, err
 	}
-	layout := builds.Layout{Home: d.Layout.Home, User: d.Layout.User, Cache: builds.DefaultLayout().Cache}
-	planned, err := d.plannedToolchains(ctx, r, to, layout, say)
+	refused, err := d.recipes(ctx, r, to, v, probes, f, say)
 	if err != nil {
 		return f, v, refusals, err
 	}
-	decision, err := toolchain.Decide(to.Contents.Pins, r.Overrides, d.builder().Name, found(d, v, probes), planned)
-	if err != nil {
-		refusals = append(refusals, err.Error())
-	}
-	f.Recipe = builds.Recipe{
-		Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Precompile: r.Precompile, Layout: layout,
-	}
-	if d.CDN != nil {
-		// What the build renders once, 500.html, names it.
-		f.Recipe.Env = map[string]string{"CDN_HOST": d.CDN.Host}
-	}
-	f.Said = append(f.Said, decision.Said...)
-	for _, line := range f.Recipe.Unverified() {
-		f.Said = append(f.Said, "cannot be verified: "+line)
-	}
+	refusals = append(refusals, refused...)
 	f.Said = append(f.Said, d.Gaps()...)
 	d.order(v, f)
 	if r.First {
@@ -256,6 +241,43 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		f.Said = append(f.Said, said...)
 	}
 	return f, v, refusals, nil
+}
+
+// recipes decides how the release is made: once, or on a builder for each system that
+// nodes have.
+func (d Deps) recipes(ctx context.Context, r Request, to builds.Release, v *View, probes []toolchain.Probe, f *Facts, say pipeline.Say) (refused []string, err error) {
+	layout := builds.Layout{Home: d.Layout.Home, User: d.Layout.User, Cache: builds.DefaultLayout().Cache}
+	for i, m := range d.sites(v) {
+		on := d.on(m.Builder)
+		planned, err := on.plannedToolchains(ctx, r, to, layout, say)
+		if err != nil {
+			return refused, err
+		}
+		decision, err := toolchain.Decide(to.Contents.Pins, r.Overrides, on.builder().Name, found(d, v, probes), planned)
+		if err != nil {
+			refused = append(refused, err.Error())
+		}
+		m.Recipe = builds.Recipe{Release: to, Toolchain: decision.Toolchain, Mirrors: r.Mirrors, Precompile: r.Precompile, Layout: layout}
+		if d.CDN != nil {
+			// What the build renders once, 500.html, names it.
+			m.Recipe.Env = map[string]string{"CDN_HOST": d.CDN.Host}
+		}
+		if i == 0 {
+			f.Made = *m
+		} else {
+			f.Others = append(f.Others, *m)
+		}
+		said := decision.Said
+		for _, line := range m.Recipe.Unverified() {
+			said = append(said, "cannot be verified: "+line)
+		}
+		for _, line := range said {
+			if !slices.Contains(f.Said, line) {
+				f.Said = append(f.Said, line)
+			}
+		}
+	}
+	return refused, nil
 }
 
 // from finds the release that the fleet runs and how the new one differs from it.

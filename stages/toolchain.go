@@ -19,12 +19,14 @@ type toolchains struct {
 	f *Facts
 }
 
-func (toolchains) Name() string { return "toolchain" }
+func (s toolchains) Name() string { return s.d.stepAt("toolchain") }
+
+func (s toolchains) made() *Made { return s.f.by(s.d.at) }
 
 func (s toolchains) maker() toolchain.Maker {
 	m := toolchain.Maker{
-		Builder: s.d.Builder, Layout: s.f.Recipe.Layout,
-		Repository: s.d.Toolchains.Repository, InsteadOf: s.f.Recipe.Mirrors.Git,
+		Builder: s.d.Builder, Layout: s.made().Recipe.Layout,
+		Repository: s.d.Toolchains.Repository, InsteadOf: s.made().Recipe.Mirrors.Git,
 	}
 	if s.d.Store != nil {
 		m.Fetch = s.fetch
@@ -60,14 +62,14 @@ func (s toolchains) keep(ctx context.Context, m toolchain.Made, say pipeline.Say
 // Check asks also for what the build needs after it: a Ruby is compiled for minutes, and
 // what stops the build then can be known before.
 func (s toolchains) Check(ctx context.Context, say pipeline.Say) error {
-	if err := s.maker().Check(ctx, s.f.Recipe.Toolchain, liner(say)); err != nil {
+	if err := s.maker().Check(ctx, s.made().Recipe.Toolchain, liner(say)); err != nil {
 		return err
 	}
 	return build(s).Check(ctx, func(string, ...any) {})
 }
 
 func (s toolchains) Run(ctx context.Context, say pipeline.Say) error {
-	made, err := s.maker().Make(ctx, s.f.Recipe.Toolchain, liner(say))
+	made, err := s.maker().Make(ctx, s.made().Recipe.Toolchain, liner(say))
 	if err != nil {
 		return err
 	}
@@ -83,7 +85,7 @@ func (s toolchains) Run(ctx context.Context, say pipeline.Say) error {
 
 // Undo removes a half-made one; a whole one stays for the next try.
 func (s toolchains) Undo(ctx context.Context, say pipeline.Say) error {
-	return s.maker().Remove(ctx, s.f.Recipe.Toolchain, liner(say))
+	return s.maker().Remove(ctx, s.made().Recipe.Toolchain, liner(say))
 }
 
 // liner says whole lines, whatever stands in them.

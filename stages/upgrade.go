@@ -3,6 +3,7 @@ package stages
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"vmst.io/refit/pipeline"
@@ -17,12 +18,9 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// Every fact that could stop the run, asked of all hosts at once, before anything is touched.
 	add(pipeline.Step{Stage: preflight{d, f}, Why: "ask every host, the database, Redis and the proxies what could stop the upgrade"})
-	// Once for all releases that pin them, on the builder; nodes need no compiler.
-	if names := artifactNames(f.Recipe.Toolchain); names != "" {
-		add(pipeline.Step{Stage: toolchains{d, f}, Why: "make " + names + ", unless they are there", Host: d.builder().Name})
-	}
-	// Once, from the tag, on the builder; nodes never build.
-	add(pipeline.Step{Stage: build{d, f}, Why: "build " + p.To + " from its unmodified tag", Host: d.builder().Name})
+	// Ruby and Node, once for all releases that pin them, then the release from its tag, on a
+	// builder for each system: nodes never build and need no compiler.
+	making(d, f, "build "+p.To+" from its unmodified tag", add)
 	// On all nodes at once, beside the live release; booted once with the node's own configuration.
 	add(pipeline.Step{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"})
 	// Before any page of the new release is served, its files answer on every web node.
@@ -71,10 +69,26 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	return p
 }
 
+// making adds the steps that make a release, on each builder that it is made on.
+func making(d Deps, f *Facts, why string, add func(pipeline.Step)) {
+	for _, m := range f.all() {
+		on := d.on(m.Builder)
+		if names := artifactNames(m.Recipe.Toolchain); names != "" {
+			add(pipeline.Step{Stage: toolchains{on, f}, Why: "make " + names + ", unless they are there", Host: on.builder().Name})
+		}
+		add(pipeline.Step{Stage: build{on, f}, Why: why, Host: on.builder().Name})
+	}
+}
+
 // Prepares tells whether a step of the table only prepares: it changes nothing that
 // serves and nothing of the schema.
 func Prepares(step string) bool {
-	return slices.Contains([]string{preflight{}.Name(), toolchains{}.Name(), build{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
+	for _, each := range []string{toolchains{}.Name(), build{}.Name()} {
+		if step == each || strings.HasPrefix(step, each+" ") {
+			return true
+		}
+	}
+	return slices.Contains([]string{preflight{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and
@@ -89,10 +103,7 @@ func Place(id string, d Deps, f *Facts) pipeline.Plan {
 // Build is the table of `refit build`: the release lies ready on the builder.
 func Build(id string, d Deps, f *Facts) pipeline.Plan {
 	p := pipeline.Plan{ID: id, Kind: "build", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f}
-	if names := artifactNames(f.Recipe.Toolchain); names != "" {
-		p.Steps = append(p.Steps, pipeline.Step{Stage: toolchains{d, f}, Why: "make " + names + ", unless they are there", Host: d.builder().Name})
-	}
-	p.Steps = append(p.Steps, pipeline.Step{Stage: build{d, f}, Why: "build from the unmodified tag", Host: d.builder().Name})
+	making(d, f, "build from the unmodified tag", func(s pipeline.Step) { p.Steps = append(p.Steps, s) })
 	return p
 }
 

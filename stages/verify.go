@@ -25,6 +25,9 @@ type Verdict struct {
 	// Digest is the manifest's; SignedBy whose signature it has.
 	Digest   string `json:"digest,omitempty"`
 	SignedBy string `json:"signed_by,omitempty"`
+	// OS and Arch are the system that the release was built for.
+	OS   string `json:"os,omitempty"`
+	Arch string `json:"arch,omitempty"`
 	// Builder, Built and Run say how the release came to be, by its provenance.
 	Builder string    `json:"builder,omitempty"`
 	Built   time.Time `json:"built,omitzero"`

@@ -29,6 +29,7 @@ func (d Deps) proveFiles(ctx context.Context, n Node, v *Verdict, say pipeline.S
 	if v.fault(err) {
 		return
 	}
+	v.OS, v.Arch = found.OS, found.Arch
 	v.Commit, v.Files, v.Digest, v.SignedBy = found.Commit, found.Files, found.Digest, found.SignedBy
 	v.Unmodified = len(found.Differences)+found.More == 0
 	changed := map[string]string{}
@@ -146,31 +147,34 @@ func (d Deps) proveProcesses(ctx context.Context, n Node, v *Verdict) {
 	}
 }
 
+// build names what one builder made: of one release and one system there is one.
+func (v *Verdict) build() string { return v.Release + " " + v.OS + " " + v.Arch }
+
 // alike holds nodes that run one release to each other, and to what the keeper has on
 // record: a release that was swapped as a whole proves itself, and is another.
 func (d Deps) alike(ctx context.Context, verdicts []Verdict) {
 	recorded, err := d.recorded(ctx)
-	by := map[string]map[string][]string{} // release, digest, hosts
+	by := map[string]map[string][]string{} // release and system, digest, hosts
 	for i := range verdicts {
 		v := &verdicts[i]
 		if v.Digest == "" {
 			continue
 		}
-		if by[v.Release] == nil {
-			by[v.Release] = map[string][]string{}
+		if by[v.build()] == nil {
+			by[v.build()] = map[string][]string{}
 		}
-		by[v.Release][v.Digest] = append(by[v.Release][v.Digest], v.Host)
+		by[v.build()][v.Digest] = append(by[v.build()][v.Digest], v.Host)
 		switch {
 		case err != nil:
 			v.NotKnown = append(v.NotKnown, fmt.Sprintf("what the fleet should run, which %s has on record: %v", d.keeper().Name, err))
-		case recorded.Release == v.Release && recorded.Digest != "" && recorded.Digest != v.Digest:
-			v.modified("%s: its %s is another build (manifest %.12s) than the one that run %s put there (%.12s)", v.Host, v.Release, v.Digest, recorded.Run, recorded.Digest)
+		case recorded.Release == v.Release && recorded.of(v.Host) != "" && recorded.of(v.Host) != v.Digest:
+			v.modified("%s: its %s is another build (manifest %.12s) than the one that run %s put there (%.12s)", v.Host, v.Release, v.Digest, recorded.Run, recorded.of(v.Host))
 		}
 	}
 	for i := range verdicts {
 		v := &verdicts[i]
-		for digest, others := range by[v.Release] {
-			if v.Digest != "" && digest != v.Digest && len(others) >= len(by[v.Release][v.Digest]) {
+		for digest, others := range by[v.build()] {
+			if v.Digest != "" && digest != v.Digest && len(others) >= len(by[v.build()][v.Digest]) {
 				v.modified("%s: its %s is another build (manifest %.12s) than on %s (%.12s)", v.Host, v.Release, v.Digest, strings.Join(others, ", "), digest)
 			}
 		}

@@ -101,6 +101,17 @@ func TestVerifySaysOfEachNodeWhatIsNotAsItWasBuilt(t *testing.T) {
 			},
 			faults: []string{"than the one that run u-0 put there (recorded)"},
 		},
+		"another system's build": {
+			spoil: func(w *world) {
+				change("kirk", func(o *node.VerifyOut) { o.Digest, o.OS, o.Arch = "of sulu", "debian 12", "amd64" })(w)
+				b, err := json.Marshal(Record{Release: live, Digest: w.whole(live).Digest, Digests: map[string]string{"kirk": "of sulu"}, Run: "u-0"})
+				if err != nil {
+					w.t.Error(err)
+				}
+				w.record = b
+			},
+			unmodified: true,
+		},
 		"a record that cannot be read": {spoil: func(w *world) { w.record = []byte("{") }, notKnown: "uhura has on record", unmodified: true},
 		"a process of another release": {
 			spoil: func(w *world) {

@@ -21,7 +21,7 @@ type way struct {
 // asked it is served from none: what comes next says what is wrong with it.
 func (s place) ways(ctx context.Context) []way {
 	bases := s.bases(ctx)
-	apps := s.d.Fleet.Apps()
+	apps := s.to()
 	chosen := make([]int, len(apps)) // place in bases; len(bases) for none
 	var wg sync.WaitGroup
 	for i, n := range apps {

@@ -97,7 +97,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 			w.down[n.Name] = map[string]bool{}
 			w.d.Fleet[i].Agent = &node.Agent{
 				Host: n.Name, Binary: binary, Run: "u-1", Epoch: func() int64 { return 1 },
-				Shell: linked{w, n.Name, hoststest.NodeShell{Machine: node.Machine{State: filepath.Join(state, n.Name), Agent: "/var/lib/refit/bin/refit-0"}, Verbs: w.verbs(n)}},
+				Shell: linked{w, n.Name, hoststest.NodeShell{Machine: node.Machine{System: "debian 13", State: filepath.Join(state, n.Name), Agent: "/var/lib/refit/bin/refit-0"}, Verbs: w.verbs(n)}},
 			}
 		}
 		for _, n := range w.d.Fleet.Apps() {

@@ -234,10 +234,11 @@ func (c config) checkHosts(w *wrongs) {
 			w.say("hosts", "%d with the role %s: refit needs at least %d, or its absence is felt", len(count[role]), role, least)
 		}
 	}
-	for _, role := range []hosts.Role{hosts.Builder, hosts.Keeper} {
-		if len(count[role]) != 1 {
-			w.say("hosts", "%d with the role %s (%s): exactly one must have it", len(count[role]), role, strings.Join(count[role], ", "))
-		}
+	if n := len(count[hosts.Keeper]); n != 1 {
+		w.say("hosts", "%d with the role %s (%s): exactly one must have it", n, hosts.Keeper, strings.Join(count[hosts.Keeper], ", "))
+	}
+	if len(count[hosts.Builder]) == 0 {
+		w.say("hosts", "0 with the role %s: one must have it, or one for each system that nodes have", hosts.Builder)
 	}
 	if len(schedulers) != 1 {
 		w.say("hosts", "the queue scheduler is served %d times (%s): Mastodon needs it on exactly one unit", len(schedulers), strings.Join(schedulers, ", "))

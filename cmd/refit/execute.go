@@ -261,8 +261,8 @@ func remarks(e execution, res pipeline.Result) []string {
 	if e.facts.Search != "" {
 		out = append(out, "search: "+e.facts.Search)
 	}
-	if e.facts.Stored != "" {
-		out = append(out, "store: "+e.facts.Stored)
+	for _, stored := range e.facts.Stores() {
+		out = append(out, "store: "+stored)
 	}
 	return slices.Concat(out, e.facts.Unproved, e.facts.Said)
 }

@@ -47,7 +47,7 @@ func (s NodeShell) Put(context.Context, string, fs.FileMode, io.Reader) error {
 // an agent that calls it with the epoch 1. Other fields may be set before use.
 func NewNode(t testing.TB, systemd *Systemd, extra ...node.Verb) (*node.Agent, node.Machine) {
 	t.Helper()
-	m := node.Machine{State: t.TempDir(), Agent: "/var/lib/refit/bin/refit-0123456789abcdef"}
+	m := node.Machine{System: "debian 13", State: t.TempDir(), Agent: "/var/lib/refit/bin/refit-0123456789abcdef"}
 	if systemd != nil {
 		m.Exec = systemd.Exec
 	}

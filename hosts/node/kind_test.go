@@ -53,16 +53,6 @@ func mustPlace(t *testing.T, a *node.Agent, home, root string) string {
 	return out.Path
 }
 
-// hostSystem is this machine's, in a manifest's words.
-func hostSystem(t *testing.T, a *node.Agent) string {
-	t.Helper()
-	f, err := a.Facts(t.Context(), node.FactsIn{Home: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(f.OS + " " + f.OSVersion)
-}
-
 var (
 	ruby347 = map[string]string{"bin/ruby": "elf 3.4.7", "lib/set.rb": "set", "lib/old.rb": "old", "bin/gem": "-> ruby"}
 	ruby348 = map[string]string{"bin/ruby": "elf 3.4.8", "lib/set.rb": "set", "bin/gem": "-> ruby"}
@@ -121,7 +111,7 @@ func TestAToolchainIsAskedForItsOwnSignature(t *testing.T) {
 	a, _ := hoststest.NewNode(t, nil)
 	home, us := t.TempDir(), newSigner(t)
 	asked := allow(t, us.line(""))
-	system := hostSystem(t, a)
+	const system = debian13
 	made := func(content string, signed bool) string {
 		root := toolchain(t, "node-24.10.0", "r1", system, map[string]string{"bin/node": content})
 		if signed {
@@ -187,7 +177,7 @@ func TestAToolchainIsAskedForItsOwnSignature(t *testing.T) {
 func TestAToolchainOfAnotherRecipeTakesNoPlaceThatAReleaseRunsWith(t *testing.T) {
 	a, m := hoststest.NewNode(t, nil)
 	home := t.TempDir()
-	system := hostSystem(t, a)
+	const system = debian13
 	path := mustPlace(t, a, home, toolchain(t, "ruby-3.4.7", "r1", system, ruby347))
 	tree(t, filepath.Join(home, "releases/v1.0.0"), map[string]string{".refit/ruby": "-> " + filepath.Join(m.State, "toolchains/ruby-3.4.7")})
 	other := toolchain(t, "ruby-3.4.7", "r2", system, ruby348)
@@ -213,9 +203,11 @@ func TestAToolchainOfAnotherRecipeTakesNoPlaceThatAReleaseRunsWith(t *testing.T)
 func TestAToolchainOfTheSystemThatAHostHadBeforeIsReplaced(t *testing.T) {
 	a, m := hoststest.NewNode(t, nil)
 	home := t.TempDir()
-	mustPlace(t, a, home, toolchain(t, "ruby-3.4.7", "r1", "debian 11", ruby347))
+	before := m
+	before.System = "debian 11"
+	mustPlace(t, &node.Agent{Host: "kirk", Shell: hoststest.NodeShell{Machine: before}, Binary: "/proc/self/exe", Epoch: func() int64 { return 1 }}, home, toolchain(t, "ruby-3.4.7", "r1", "debian 11", ruby347))
 	tree(t, filepath.Join(home, "releases/v1.0.0"), map[string]string{".refit/ruby": "-> " + filepath.Join(m.State, "toolchains/ruby-3.4.7")})
-	if _, out, err := placeToolchain(t, a, home, toolchain(t, "ruby-3.4.7", "r2", hostSystem(t, a), ruby347)); err != nil || out.Placed {
+	if _, out, err := placeToolchain(t, a, home, toolchain(t, "ruby-3.4.7", "r2", debian13, ruby347)); err != nil || out.Placed {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -391,5 +383,21 @@ func TestWhatACrashLeftAmongToolchainsIsSwept(t *testing.T) {
 	left, err := os.ReadDir(root)
 	if err != nil || len(left) != 1 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestNothingIsTakenThatWasMadeForAnotherSystem(t *testing.T) {
+	a, _ := hoststest.NewNode(t, nil)
+	home := t.TempDir()
+	root := toolchain(t, "ruby-3.4.7", "r1", "debian 12", ruby347)
+	if _, _, err := placeToolchain(t, a, home, root); !errors.Is(err, node.ErrPayload) || !strings.Contains(err.Error(), "ruby-3.4.7 was made for debian 12 (") || !strings.Contains(err.Error(), "and this host runs debian 13 (") {
+		t.Errorf("got %v", err)
+	}
+	h := headOf(t, root)
+	if _, err := a.PlacePut(t.Context(), node.PutIn{Kind: node.KindToolchain, Home: home, Release: h.Release, Digest: h.Digest}, pack(t, a, root), nil); !errors.Is(err, node.ErrPayload) {
+		t.Errorf("put: %v", err)
+	}
+	if h.OS != "debian 12" || h.Arch != runtime.GOARCH {
+		t.Errorf("its head is %+v", h)
 	}
 }

@@ -34,6 +34,8 @@ type Machine struct {
 	Agent string
 	// Beat is the time between signs of life; 0 for 2 seconds.
 	Beat time.Duration
+	// System is the operating system's release, "debian 13"; empty to ask it.
+	System string
 }
 
 // Serve answers one call of a verb on this machine: args are the words after

@@ -99,6 +99,9 @@ type Head struct {
 	Tree    string `json:"tree"`
 	// Recipe is a toolchain's.
 	Recipe string `json:"recipe,omitempty"`
+	// OS and Arch are the system that it was made for, "debian 13" and "amd64".
+	OS   string `json:"os,omitempty"`
+	Arch string `json:"arch,omitempty"`
 	// Toolchains are those that a release runs with.
 	Toolchains []ToolchainRef `json:"toolchains,omitempty"`
 	// Digest names the built release: equal digests mean equal files. It is the
@@ -110,7 +113,7 @@ type Head struct {
 }
 
 func (m Manifest) head(digest string) Head {
-	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Recipe: m.Recipe, Toolchains: m.Toolchains, Digest: digest, Files: len(m.Files)}
+	h := Head{Release: m.Release, Commit: m.Commit, Tree: m.Tree, Recipe: m.Recipe, OS: m.OS, Arch: m.Arch, Toolchains: m.Toolchains, Digest: digest, Files: len(m.Files)}
 	for _, e := range m.Files {
 		h.Bytes += e.Size
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -92,7 +94,7 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 		return WantOut{}, err
 	}
 	defer pack.close()
-	if err := in.Kind.check(in.Release); err != nil {
+	if err := cmp.Or(in.Kind.check(in.Release), m.suits(pack.manifest)); err != nil {
 		return WantOut{}, err
 	}
 	shelf := m.shelf(in.Kind, in.Home)
@@ -133,6 +135,19 @@ func (m Machine) placeWant(ctx context.Context, in WantIn, payload io.Reader, sa
 	return out, nil
 }
 
+// suits refuses what was made for another system: native code of one does not run, or
+// runs by luck, on another.
+func (m Machine) suits(man Manifest) error {
+	system, err := m.system()
+	if err != nil {
+		return err
+	}
+	if (man.OS == "" || man.OS == system) && (man.Arch == "" || man.Arch == runtime.GOARCH) {
+		return nil
+	}
+	return Failf(CodePayload, "%s was made for %s (%s), and this host runs %s (%s)", man.Release, man.OS, man.Arch, system, runtime.GOARCH)
+}
+
 // contents gives, rising, the places of the files that have a content first.
 func contents(files []Entry) iter.Seq[int] {
 	return func(yield func(int) bool) {
@@ -158,6 +173,9 @@ func (m Machine) placePut(ctx context.Context, in PutIn, payload io.Reader, say 
 		return PutOut{}, err
 	}
 	defer pack.close()
+	if err := m.suits(pack.manifest); err != nil {
+		return PutOut{}, err
+	}
 	// Two calls for one host can meet when a caller repeats after a cut link.
 	lock, err := flock(ctx, m.state("place.lock"), syscall.LOCK_EX, fenceWait)
 	if err != nil {

@@ -30,7 +30,7 @@ func (m Machine) holdsToolchain(s shelf, homeDir, name, recipe string) (string, 
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Sprintf("%s was not put there by refit; move it away, or name it in refit.yml under toolchain with its prefix", dir), nil
 	}
-	system, serr := systemName()
+	system, serr := m.system()
 	if serr != nil {
 		return "", serr
 	}
@@ -175,8 +175,11 @@ func remove(dir, under string) error {
 	return os.RemoveAll(under)
 }
 
-// systemName is the host's system in a manifest's words: "debian 13".
-func systemName() (string, error) {
+// system is the host's, in a manifest's words: "debian 13".
+func (m Machine) system() (string, error) {
+	if m.System != "" {
+		return m.System, nil
+	}
 	release, err := keyValues("/etc/os-release", "=")
 	if err != nil {
 		return "", err
