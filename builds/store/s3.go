@@ -47,6 +47,9 @@ type S3 struct {
 // them are held in memory; 10,000 make the largest object.
 const partSize = 8 << 20
 
+// tidying is how long the removal of what was begun may take after an error.
+const tidying = time.Minute
+
 // NewS3 makes an S3. It asks the server nothing.
 func NewS3(o S3Options) (*S3, error) {
 	u, err := url.Parse(o.Endpoint)
