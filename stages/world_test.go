@@ -76,7 +76,7 @@ type world struct {
 	processes map[string]node.RunningOut
 	record    []byte
 	runsWith  map[string][]node.ToolchainRef // the toolchains of a release, by its name
-	refuses   map[string]string // why a node does not accept a signature
+	refuses   map[string]string              // why a node does not accept a signature
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
