@@ -47,6 +47,10 @@ func (s cdn) Run(ctx context.Context, say pipeline.Say) error {
 		if err != nil {
 			return fmt.Errorf("cannot list the assets of %s: %w", from.release, err)
 		}
+		if from.release == s.f.To.Version.String() && s.f.Digest != "" && list.Digest != s.f.Digest {
+			return fmt.Errorf("%s on %s is not the release that this run built (manifest %.12s, built %.12s), so none of its assets were copied to %s: start again with `refit upgrade --to %s`",
+				list.Root, from.n.Name, list.Digest, s.f.Digest, s.d.CDN.Bucket, s.f.To.Version)
+		}
 		if err := s.copy(ctx, from.n, from.release, list, say); err != nil {
 			return err
 		}

@@ -81,6 +81,7 @@ func newShop(t *testing.T) (*shelves, cdn, *shop) {
 		t.Fatal(err)
 	}
 	s.pack = s.build("v4.5.15", map[string]string{"public/packs/app-33333333.js": "new!", "public/packs/app-44444444.css": "style", "public/packs/sw.js": "worker2", "public/assets/logo-22222222.svg": "logo"})
+	s.place.f.Digest = s.pack.Digest
 	b := &shop{Dir: store.Dir{Path: t.TempDir()}, cors: "*"}
 	srv := httptest.NewServer(b)
 	t.Cleanup(srv.Close)
@@ -161,6 +162,15 @@ func TestABucketThatDoesNotServePagesStopsTheUpgrade(t *testing.T) {
 			test.spoil(s, b)
 			failsWith(t, c.Run(t.Context(), s.say), test.want...)
 		})
+	}
+}
+
+func TestAReleaseThatWasBuiltAnewMeanwhileIsNotCopied(t *testing.T) {
+	s, c, b := newShop(t)
+	s.build("v4.5.15", map[string]string{"public/packs/app-55555555.js": "another build's"})
+	failsWith(t, c.Run(t.Context(), s.say), "is not the release that this run built", "built "+s.pack.Digest[:12])
+	if slices.ContainsFunc(b.puts, func(key string) bool { return strings.Contains(key, "55555555") || strings.Contains(key, "33333333") }) {
+		t.Errorf("copied %q", b.puts)
 	}
 }
 

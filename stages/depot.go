@@ -57,15 +57,38 @@ func (d Deps) fromStore(ctx context.Context, w ware, a store.Artifact, say pipel
 	return false, nil
 }
 
-// unusable says why what the store holds is of no use, and takes away what is damaged.
+// unusable says why what the store holds is of no use, and takes away what is damaged. A
+// pack that the builder cannot take and that is as it was stored is another version's of
+// refit: it stays.
 func (d Deps) unusable(ctx context.Context, a store.Artifact, why error, say pipeline.Say) {
 	say("what the store holds of %s cannot be used, so it is made: %v", a.Name, why)
-	if !errors.Is(why, store.ErrDamaged) && !errors.Is(why, node.ErrPayload) {
+	damaged := errors.Is(why, store.ErrDamaged)
+	if !damaged && errors.Is(why, node.ErrPayload) {
+		err := d.asStored(ctx, a)
+		damaged = errors.Is(err, store.ErrDamaged)
+		switch {
+		case err == nil:
+			say("and it stays there: it is as it was stored, so it may be of use to the version of refit that stored it")
+		case !damaged:
+			say("and it stays there: %v", err)
+		}
+	}
+	if !damaged {
 		return
 	}
 	if err := d.Store.Remove(ctx, a); err != nil {
 		say("and it stays there: %v", err)
 	}
+}
+
+// asStored reads the whole pack: store.ErrDamaged if it is not what was stored.
+func (d Deps) asStored(ctx context.Context, a store.Artifact) error {
+	r, err := d.Store.Open(ctx, a, store.PackObject)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
 }
 
 // vouched refuses an artifact that the key of this refit did not sign.

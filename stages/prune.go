@@ -38,6 +38,8 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		if err != nil {
 			return fmt.Errorf("%s: cannot remove old releases: %w", n.Name, err)
 		}
+		stays := slices.DeleteFunc(facts.Releases, func(r node.ReleaseFact) bool { return slices.Contains(out.Removed, r.Name) })
+		used, err := s.used(ctx, n, stays)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, r := range out.Removed {
@@ -46,13 +48,11 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		for _, t := range out.Toolchains {
 			s.f.Pruned = append(s.f.Pruned, n.Name+": "+t)
 		}
-		for _, r := range facts.Releases {
-			if !slices.Contains(out.Removed, r.Name) {
-				inUse[r.Digest] = true
-			}
+		for _, digest := range used {
+			inUse[digest] = true
 		}
 		say("%s: %s stay, removed: %s", n.Name, strings.Join(keep, ", "), orNone(slices.Concat(out.Removed, out.Toolchains)))
-		return nil
+		return err
 	})
 	slices.Sort(s.f.Pruned)
 	if err != nil && ctx.Err() == nil {
@@ -64,6 +64,29 @@ func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 		s.retain(ctx, inUse, say)
 	}
 	return err
+}
+
+// used are the manifests of releases on a host, and of the toolchains that they run with:
+// the store may have those and not the releases. It is asked for a store alone.
+func (s prune) used(ctx context.Context, n Node, releases []node.ReleaseFact) ([]string, error) {
+	if s.d.Store == nil {
+		return nil, nil
+	}
+	var out []string
+	for _, r := range releases {
+		if r.Digest == "" {
+			continue // another hand's, which has no manifest
+		}
+		head, err := n.Agent.Manifest(ctx, node.ManifestIn{Home: s.d.Layout.Home, Release: r.Name})
+		if err != nil {
+			return nil, fmt.Errorf("%s: cannot ask which toolchains %s runs with, so all stays in the store: %w", n.Name, r.Name, err)
+		}
+		out = append(out, r.Digest, head.Digest)
+		for _, t := range head.Toolchains {
+			out = append(out, t.Digest)
+		}
+	}
+	return out, nil
 }
 
 // retain removes from the store what is old and on no node. It is called when every node
@@ -78,6 +101,9 @@ func (s prune) retain(ctx context.Context, inUse map[string]bool, say pipeline.S
 	}
 	if out.Strays > 0 {
 		say("removed from the store: %d objects of no artifact", out.Strays)
+	}
+	if out.Foreign > 0 {
+		say("%d artifacts in the store are another version's of refit: they stay", out.Foreign)
 	}
 	if err != nil {
 		say("the store keeps what it has: %v", err)

@@ -62,14 +62,28 @@ func (s build) take(ctx context.Context, say pipeline.Say) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if found.State != builds.Whole || found.Recipe != a.Recipe || found.Manifest.Digest != a.Digest {
-		s.d.unusable(ctx, a, fmt.Errorf("%s: what came from the store is %s, built by the recipe %.12s and not by %.12s: %w", s.d.builder().Name, found.State, found.Recipe, a.Recipe, store.ErrDamaged), say)
-		return false, nil
+	if err := s.sound(found, a); err != nil {
+		s.d.unusable(ctx, a, err, say)
+		return false, nil // a build takes its place
 	}
 	s.made().Digest, s.made().Unverified = a.Digest, found.Unverified
 	s.made().Stored = fmt.Sprintf("%s was not built: it came from the store, where %s put it on %s", a.Name, a.Builder, a.Stored.Format("2 January 2006"))
 	say("manifest %.12s, %d files", a.Digest, a.Files)
 	return true, nil
+}
+
+// sound tells why what came from the store is not what a build would have made; nil if it
+// is. Its own signature counts: the nodes are given that one, not the one beside it in the
+// store.
+func (s build) sound(found builds.LookOut, a store.Artifact) error {
+	name := s.d.builder().Name
+	if found.State != builds.Whole || found.Recipe != a.Recipe || found.Manifest.Digest != a.Digest {
+		return fmt.Errorf("%s: what came from the store is %s, built by the recipe %.12s and not by %.12s: %w", name, found.State, found.Recipe, a.Recipe, store.ErrDamaged)
+	}
+	if err := s.d.Builder.Vouched(found.Manifest.Digest, found.Signature); err != nil {
+		return fmt.Errorf("%s: the release that came from the store is not signed as what lay beside it there: %w: %w", name, store.ErrDamaged, err)
+	}
+	return nil
 }
 
 // keep stores what was built, unless it is there.

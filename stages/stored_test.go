@@ -358,6 +358,63 @@ func TestWhatTheStoreHoldsWithoutOurSignatureIsBuilt(t *testing.T) {
 	}
 }
 
+func TestAReleaseSignedByAnotherInsideThanBesideIsBuiltAndRemovedFromTheStore(t *testing.T) {
+	f := newFactory(t)
+	head := f.makes("new")
+	root := f.place.d.Layout.Release("v4.5.15")
+	if err := os.WriteFile(filepath.Join(root, signatureFile), []byte("others"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := f.build.ware(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := f.place.d.builder().Agent
+	manifest, err := agent.ManifestFile(t.Context(), root, head.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.place.d.Store.Put(t.Context(), store.Artifact{Key: w.key, Digest: head.Digest}, store.Parts{
+		Manifest: manifest, Signature: []byte("us"), Pack: func(ctx context.Context, to io.Writer) error {
+			_, err := agent.Pack(ctx, node.PackIn{Root: root, Digest: head.Digest, All: true}, to, nil)
+			return err
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.unmakes()
+	f.build.d.Builder.Signer = quill("us")
+	if err := f.run(); !errors.Is(err, errBuilding) || f.place.f.Digest != "" || !f.heard("is not signed as what lay beside it") || !f.heard("it is signed by another") {
+		t.Errorf("got %v, digest %.12s\n%s", err, f.place.f.Digest, strings.Join(f.said, "\n"))
+	}
+	if list, err := f.place.d.Store.List(t.Context()); err != nil || len(list.Artifacts) > 0 {
+		t.Errorf("it stays in the store: %v, %v", list.Artifacts, err)
+	}
+}
+
+func TestAPackThatTheBuilderCannotTakeButIsAsItWasStoredStaysInTheStore(t *testing.T) {
+	f := newFactory(t)
+	w, err := f.build.ware(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := f.place.d.Store.Put(t.Context(), store.Artifact{Key: w.key, Digest: strings.Repeat("1", 64)}, store.Parts{
+		Manifest: []byte("{}"), Pack: func(_ context.Context, to io.Writer) error {
+			_, err := io.WriteString(to, "a pack of a form that is to come")
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.run(); !errors.Is(err, errBuilding) || !f.heard("it stays there: it is as it was stored") {
+		t.Errorf("got %v\n%s", err, strings.Join(f.said, "\n"))
+	}
+	if found, err := f.place.d.Store.Find(t.Context(), w.key); err != nil || found.Digest != kept.Digest {
+		t.Errorf("then the store has %v, %v", found, err)
+	}
+}
+
 func TestAToolchainIsMadeOnceForAllBuildersOfAStore(t *testing.T) {
 	f := newFactory(t)
 	f.makeToolchain("ruby-3.4.7", strings.Repeat("1", 64), map[string]string{"bin/ruby": "elf", "lib/set.rb": "set"})
@@ -459,6 +516,44 @@ func TestTheStoreKeepsWhatAnyNodeHas(t *testing.T) {
 		}
 		if list, err := w.d.Store.List(t.Context()); err != nil || len(list.Artifacts) != 3 {
 			t.Errorf("left %v, %v", list.Artifacts, err)
+		}
+	})
+}
+
+func TestTheStoreKeepsTheToolchainsOfWhatNodesHaveWithoutTheReleaseToo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		dir := store.Dir{Path: w.t.TempDir()}
+		w.d.Store = &store.Store{Bucket: dir, Now: func() time.Time { return morning }}
+		for i, name := range []string{"ruby-3.4.6", "ruby-3.4.7"} {
+			key := store.Key{Kind: store.Toolchain, Name: name, OS: "debian 13", Arch: "amd64", Recipe: strings.Repeat("a", 64)}
+			if _, err := w.d.Store.Put(t.Context(), store.Artifact{Key: key, Digest: strings.Repeat(fmt.Sprint(i), 64)}, store.Parts{Manifest: []byte("{}"), Pack: func(_ context.Context, w io.Writer) error {
+				_, err := w.Write([]byte("x"))
+				return err
+			}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := func() string {
+			list, err := w.d.Store.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, a := range list.Artifacts {
+				names = append(names, a.Name)
+			}
+			return strings.Join(names, " ")
+		}
+		w.placed["kirk"] = []string{"v4.5.14"}
+		w.runsWith = map[string][]node.ToolchainRef{"v4.5.14": {{Name: "ruby-3.4.7", Digest: strings.Repeat("1", 64)}}}
+		s := prune{w.d, w.f}
+		w.fails["kirk manifest.show"] = errDown
+		if err := s.Run(t.Context(), w.say); err != nil || left() != "ruby-3.4.6 ruby-3.4.7" {
+			t.Errorf("of a node that does not say what it runs with: %v, left %q", err, left())
+		}
+		delete(w.fails, "kirk manifest.show")
+		if err := s.Run(t.Context(), w.say); err != nil || left() != "ruby-3.4.7" {
+			t.Errorf("%v, left %q", err, left())
 		}
 	})
 }

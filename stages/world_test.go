@@ -76,7 +76,8 @@ type world struct {
 	sources   map[string]builds.SourceOut
 	processes map[string]node.RunningOut
 	record    []byte
-	refuses   map[string]string // why a node does not accept a signature
+	runsWith  map[string][]node.ToolchainRef // the toolchains of a release, by its name
+	refuses   map[string]string              // why a node does not accept a signature
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -218,6 +219,9 @@ func (w *world) verbs(n Node) []node.Verb {
 		answer(w, n, "prune", func(in node.PruneIn) (node.PruneOut, error) {
 			deed("keep %s", strings.Join(in.Keep, " "))
 			return node.PruneOut{Removed: []string{"v4.5.12"}}, nil
+		}),
+		answer(w, n, "manifest.show", func(in node.ManifestIn) (node.Head, error) {
+			return node.Head{Release: in.Release, Digest: "digest of " + in.Release, Toolchains: w.runsWith[in.Release]}, nil
 		}),
 		answer(w, n, "place.verify", func(in node.VerifyIn) (node.VerifyOut, error) {
 			w.asked = append(w.asked, strings.TrimSpace(n.Name+" "+in.Release+" "+in.Digest))

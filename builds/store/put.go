@@ -11,7 +11,6 @@ import (
 	"hash"
 	"io"
 	"path"
-	"time"
 )
 
 // Parts is where the parts of an artifact come from.
@@ -22,31 +21,33 @@ type Parts struct {
 	Pack func(ctx context.Context, w io.Writer) error
 }
 
-// tidying is how long the removal of what was begun may take after an error.
-const tidying = time.Minute
-
-// Put stores an artifact: Stored, Format and Objects of a are filled in. One that fails
-// leaves nothing that could be taken for whole, and removes what it can.
+// Put stores an artifact: Stored, Format and Objects of a are filled in. One that lies
+// there whole stays, and is returned as it is. One that fails leaves nothing that could be
+// taken for whole. It removes nothing: by now what lies there may be another's who stores
+// the same. What it leaves goes as strays do; a pack, which is what takes room, is among
+// it only if the record alone could not be written.
 func (s *Store) Put(ctx context.Context, a Artifact, parts Parts) (Artifact, error) {
 	a.Format, a.Stored, a.Objects = Format, s.now().UTC(), map[string]Object{}
 	at, err := a.folder()
 	if err != nil {
 		return Artifact{}, err
 	}
-	if err := s.put(ctx, &a, at, parts); err != nil {
-		// Not under ctx, which may be what ended.
-		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
-		defer cancel()
-		return Artifact{}, errors.Join(fmt.Errorf("cannot store %s in %s: %w", a.Name, s, err), s.clear(tidy, at))
+	there, err := s.list(ctx, at+"/")
+	switch {
+	case err == nil && len(there.Foreign) > 0:
+		err = fmt.Errorf("%s: %w", at, ErrForeign)
+	case err == nil && len(there.Artifacts) > 0:
+		return there.Artifacts[0], nil
+	case err == nil:
+		err = s.put(ctx, &a, at, parts)
+	}
+	if err != nil {
+		return Artifact{}, fmt.Errorf("cannot store %s in %s: %w", a.Name, s, err)
 	}
 	return a, nil
 }
 
 func (s *Store) put(ctx context.Context, a *Artifact, at string, parts Parts) error {
-	// An artifact of the same manifest is written over: it is none meanwhile.
-	if err := s.Bucket.Remove(ctx, path.Join(at, recordObject)); err != nil {
-		return err
-	}
 	for name, b := range map[string][]byte{ManifestObject: parts.Manifest, SignatureObject: parts.Signature} {
 		if len(b) == 0 {
 			continue
@@ -108,7 +109,7 @@ func (m *measure) Write(b []byte) (int, error) {
 	return m.h.Write(b)
 }
 
-// clear removes all that lies in an artifact's folder, the record first.
+// clear removes what is the store's in an artifact's folder, the record first.
 func (s *Store) clear(ctx context.Context, at string) error {
 	err := s.Bucket.Remove(ctx, path.Join(at, recordObject))
 	if err != nil {
@@ -116,7 +117,9 @@ func (s *Store) clear(ctx context.Context, at string) error {
 	}
 	items, err := s.Bucket.List(ctx, at+"/")
 	for i := 0; i < len(items) && err == nil; i++ {
-		err = s.Bucket.Remove(ctx, items[i].Key)
+		if owned(items[i].Key) {
+			err = s.Bucket.Remove(ctx, items[i].Key)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot remove all of %s from %s: %w", at, s, err)

@@ -62,22 +62,32 @@ func Expired(all []Artifact, r Rule, inUse func(digest string) bool, now time.Ti
 // Pruned is what Prune removed.
 type Pruned struct {
 	Artifacts []Artifact
+	// Foreign counts the artifacts of another version of refit, which stay whatever the
+	// rule says.
+	Foreign int
 	// Strays counts the objects that belonged to nothing; Bytes is the room that all of
 	// it took.
 	Strays int
 	Bytes  int64
 }
 
-// Prune removes what the rule does not keep, and objects of no artifact that are a day
-// old. It goes on after an error; what it then returns was removed.
+// Prune removes what the rule does not keep, and strays that are a day old; nothing that
+// another version of refit stored, or that such a thing needs. It goes on after an error; what it then returns was removed.
 func (s *Store) Prune(ctx context.Context, r Rule, inUse func(digest string) bool) (Pruned, error) {
 	var out Pruned
 	list, err := s.List(ctx)
 	if err != nil {
 		return out, err
 	}
+	out.Foreign = len(list.Foreign)
+	needed := map[string]bool{}
+	for _, a := range list.Foreign {
+		for _, d := range a.Needs {
+			needed[d] = true
+		}
+	}
 	var errs []error
-	for _, a := range Expired(list.Artifacts, r, inUse, s.now()) {
+	for _, a := range Expired(list.Artifacts, r, func(digest string) bool { return needed[digest] || inUse(digest) }, s.now()) {
 		if err := s.Remove(ctx, a); err != nil {
 			errs = append(errs, err)
 			continue

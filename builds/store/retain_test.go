@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -86,7 +87,7 @@ func TestPruningRemovesWhatTheRuleDoesNotKeepAndOldStrays(t *testing.T) {
 			now = now.AddDate(0, 0, 1)
 			stored(t, s, release("v4.5."+d, "a", d), "pack "+d)
 		}
-		put(t, b, "release/v4.5.9/debian-13-amd64/half", "half")
+		put(t, b, path.Join("release/v4.5.9/debian-13-amd64", hex64("a"), hex64("9"), store.ManifestObject), "half")
 		out, err := s.Prune(t.Context(), store.Rule{Keep: 1}, func(d string) bool { return d == hex64("1") })
 		if err != nil || len(out.Artifacts) != 1 || out.Artifacts[0].Name != "v4.5.2" || out.Strays != 0 {
 			t.Errorf("removed %+v, %v", out, err)

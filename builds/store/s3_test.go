@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -113,6 +114,43 @@ func TestAServerThatHangsInTheMiddleOfAnObjectIsGivenUp(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnUploadThatTakesLongIsNotCutWhileItGoesOn(t *testing.T) {
+	const silence = 2 * time.Second
+	var requests atomic.Int64
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for buf := make([]byte, 64<<10); ; <-tick.C {
+			if _, err := io.ReadFull(r.Body, buf); err != nil {
+				break
+			}
+		}
+		w.Header().Set("ETag", `"x"`)
+	}))
+	// As little as a link holds: what this side's kernel took would pass for sent.
+	srv.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
+			if err := tcp.SetReadBuffer(64 << 10); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	b, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Region: "us-east-1", Bucket: "bucket", AccessKey: accessKey, SecretKey: secretKey, Silence: silence, Tries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := b.Put(t.Context(), "k", bytes.NewReader(noise(1, 5<<20))); err != nil {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	if took := time.Since(began); took < 3*silence/2 || requests.Load() != 1 {
+		t.Errorf("it took %s and %d requests: this shows nothing", took, requests.Load())
 	}
 }
 

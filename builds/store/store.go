@@ -9,13 +9,11 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -50,9 +48,13 @@ var (
 	ErrNotFound = errors.New("not in the store")
 	// ErrDamaged: an object is not what was stored. Whoever reads it must not use it.
 	ErrDamaged = errors.New("damaged in the store")
+	// ErrForeign: what lies there was stored by another version of refit, in a form that
+	// this one does not know. It is neither used nor changed.
+	ErrForeign = errors.New("stored by another version of refit")
 )
 
-// Format is the format of artifact.json that this code writes. It reads no other.
+// Format is the format of artifact.json that this code writes. It reads no other: what
+// has another is ErrForeign.
 const Format = 1
 
 // The objects of an artifact.
@@ -198,81 +200,4 @@ func (s *Store) Find(ctx context.Context, k Key) (Artifact, error) {
 		return found, fmt.Errorf("%s for %s %s: %w", k.Name, k.OS, k.Arch, ErrNotFound)
 	}
 	return found, nil
-}
-
-// Listing is all that a store holds.
-type Listing struct {
-	// Artifacts are whole; by kind, name and time, the newest of a name first.
-	Artifacts []Artifact
-	// Strays are objects of no whole artifact: a store that was killed while it wrote.
-	Strays []Item
-}
-
-// List tells all that is in the store.
-func (s *Store) List(ctx context.Context) (Listing, error) { return s.list(ctx, "") }
-
-func (s *Store) list(ctx context.Context, prefix string) (Listing, error) {
-	var out Listing
-	items, err := s.Bucket.List(ctx, prefix)
-	if err != nil {
-		return out, fmt.Errorf("cannot list %s: %w", s, err)
-	}
-	whole := map[string]bool{} // keys that belong to a whole artifact
-	for _, item := range items {
-		if path.Base(item.Key) != recordObject {
-			continue
-		}
-		a, err := s.record(ctx, item.Key)
-		switch {
-		case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotFound):
-			continue // a stray, or one that was removed meanwhile
-		case err != nil:
-			return out, err
-		}
-		out.Artifacts = append(out.Artifacts, a)
-		whole[item.Key] = true
-		for name := range a.Objects {
-			whole[path.Join(path.Dir(item.Key), name)] = true
-		}
-	}
-	for _, item := range items {
-		if !whole[item.Key] {
-			out.Strays = append(out.Strays, item)
-		}
-	}
-	slices.SortStableFunc(out.Artifacts, func(a, b Artifact) int {
-		if c := strings.Compare(string(a.Kind)+"\x00"+a.Name, string(b.Kind)+"\x00"+b.Name); c != 0 {
-			return c
-		}
-		return b.Stored.Compare(a.Stored)
-	})
-	return out, nil
-}
-
-// maxRecord bounds artifact.json, in bytes.
-const maxRecord = 1 << 20
-
-// record reads an artifact.json, ErrDamaged if it is none of this place.
-func (s *Store) record(ctx context.Context, key string) (Artifact, error) {
-	var a Artifact
-	r, err := s.Bucket.Get(ctx, key, 0)
-	if err != nil {
-		return a, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
-	}
-	b, err := io.ReadAll(io.LimitReader(r, maxRecord))
-	if err := errors.Join(err, r.Close()); err != nil {
-		return a, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
-	}
-	if err := json.Unmarshal(b, &a); err != nil {
-		return a, fmt.Errorf("%s in %s: %w (%w)", key, s, ErrDamaged, err)
-	}
-	if at, err := a.folder(); err != nil || a.Format != Format || key != path.Join(at, recordObject) || a.Objects[PackObject].Size == 0 || a.Objects[ManifestObject].Size == 0 {
-		return a, fmt.Errorf("%s in %s: %w", key, s, ErrDamaged)
-	}
-	for name := range a.Objects {
-		if !part.MatchString(name) || name == recordObject {
-			return a, fmt.Errorf("%s in %s: %w", key, s, ErrDamaged)
-		}
-	}
-	return a, nil
 }

@@ -56,7 +56,8 @@ func storing(t *testing.T, dir string) string {
 func TestTheStoreIsListedForPeopleAndForPrograms(t *testing.T) {
 	dir := t.TempDir()
 	stocked(t, dir)
-	if err := os.WriteFile(filepath.Join(dir, "stray"), []byte("half"), 0o600); err != nil {
+	stray := filepath.Join(dir, "release/v4.5.16/debian-13-amd64", strings.Repeat("f", 64), strings.Repeat("e", 64), store.ManifestObject)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(stray), 0o755), os.WriteFile(stray, []byte("half"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	conf := storing(t, dir)

@@ -69,8 +69,9 @@ func (c config) checkStore(w *wrongs) {
 	if c.CDN == nil {
 		return
 	}
-	if !isURL(c.CDN.Host, "https", "http") || strings.HasSuffix(c.CDN.Host, "/") {
-		w.say("cdn.host", "%q is no CDN_HOST such as https://assets.example.org, without a slash at its end", c.CDN.Host)
+	w.url("cdn.host", c.CDN.Host, "CDN_HOST such as https://assets.example.org", "https", "http")
+	if strings.HasSuffix(c.CDN.Host, "/") {
+		w.say("cdn.host", "has a slash at its end, which a CDN_HOST has not")
 	}
 	if c.CDN.S3 == nil {
 		w.say("cdn.s3", "is missing: the bucket that %s serves", c.CDN.Host)
@@ -85,9 +86,7 @@ func (s *s3Config) check(w *wrongs, field string) {
 	if s == nil {
 		return
 	}
-	if !isURL(s.Endpoint, "https", "http") {
-		w.say(field+".endpoint", "%q is no URL such as https://fra1.digitaloceanspaces.com", s.Endpoint)
-	}
+	w.url(field+".endpoint", s.Endpoint, "URL such as https://fra1.digitaloceanspaces.com", "https", "http")
 	if !bucketName.MatchString(s.Bucket) {
 		w.say(field+".bucket", "%q is no bucket's name", s.Bucket)
 	}
