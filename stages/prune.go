@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 )
@@ -26,9 +27,15 @@ func (prune) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s prune) Run(ctx context.Context, say pipeline.Say) error {
 	var mu sync.Mutex
-	inUse := map[string]bool{s.f.Digest: true} // by the manifest's digest
-	b := s.d.builder()
-	err := append(s.d.Fleet.Apps().But(b.Name), b).each(ctx, func(ctx context.Context, n Node) error {
+	inUse := map[string]bool{} // by the manifest's digest
+	for _, m := range s.f.all() {
+		inUse[m.Digest] = true
+	}
+	all := s.d.Fleet.Apps()
+	for _, b := range s.d.Fleet.With(hosts.Builder) {
+		all = append(all.But(b.Name), b)
+	}
+	err := all.each(ctx, func(ctx context.Context, n Node) error {
 		facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: s.d.Layout.Home})
 		if err != nil {
 			return err

@@ -92,8 +92,8 @@ func TestGoingBackWhatWasChangedInTheOldReleaseIsSaidAndGoneBackTo(t *testing.T)
 	}
 }
 
-// runsWith lets a release on kirk run with Ruby 3.4.7, of which found is known there.
-func (w *world) runsWith(release string, found node.VerifyOut, lacks bool) {
+// runsRuby lets a release on kirk run with Ruby 3.4.7, of which found is known there.
+func (w *world) runsRuby(release string, found node.VerifyOut, lacks bool) {
 	out := w.whole(release)
 	out.Toolchains = []node.ToolchainRef{{Name: "ruby-3.4.7", Recipe: "r1", Digest: "d1"}}
 	w.proved = map[string]node.VerifyOut{"kirk " + release: out, "kirk ruby-3.4.7": found}
@@ -118,7 +118,7 @@ func TestNoNodeIsTakenOutForAReleaseWhoseRuntimesAreNotAsTheyWereMade(t *testing
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				w.runsWith("v4.5.15", c.found, c.lacks)
+				w.runsRuby("v4.5.15", c.found, c.lacks)
 				err := rollWeb{w.d, w.f, w.node("kirk")}.Run(t.Context(), w.say)
 				if c.want == "" {
 					if err != nil || w.runs["kirk"] != "v4.5.15" {
@@ -130,7 +130,7 @@ func TestNoNodeIsTakenOutForAReleaseWhoseRuntimesAreNotAsTheyWereMade(t *testing
 				didAll(t, w)
 			})
 			inWorld(t, func(t *testing.T, w *world) {
-				w.runsWith("v4.5.14", c.found, c.lacks)
+				w.runsRuby("v4.5.14", c.found, c.lacks)
 				w.live["kirk"], w.runs["kirk"] = "v4.5.15", "v4.5.15"
 				err := rollWeb{w.d, w.f, w.node("kirk")}.Undo(t.Context(), w.say)
 				if c.stays {
