@@ -295,16 +295,8 @@ func finish(ctx context.Context, in MakeIn) (FinishOut, error) {
 	fail := func(err error) (FinishOut, error) {
 		return FinishOut{}, fmt.Errorf("cannot finish %s: %w", a.Prefix, err)
 	}
-	for _, pattern := range spare[a.Tool] {
-		found, err := filepath.Glob(filepath.Join(a.Prefix, pattern))
-		if err != nil {
-			return fail(err)
-		}
-		for _, p := range found {
-			if err := os.RemoveAll(p); err != nil {
-				return fail(err)
-			}
-		}
+	if err := builds.RemoveMatching(a.Prefix, spare[a.Tool]); err != nil {
+		return fail(err)
 	}
 	var m mark
 	if err := builds.ReadJSON(filepath.Join(a.Prefix, builds.MarkFile), &m); err != nil {
