@@ -100,7 +100,7 @@ func TestABuildTakesNothingFromTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := string(b)
-	for _, want := range []string{"RAILS_ENV=production", "NODE_ENV=production", "YARN_IGNORE_PATH=1", "YARN_UNSAFE_HTTP_WHITELIST=127.0.0.1", "HOME=" + w.layout.Cache + "/build/v4.5.15/home"} {
+	for _, want := range []string{"RAILS_ENV=production", "NODE_ENV=production", "YARN_IGNORE_PATH=1", "YARN_CHECKSUM_BEHAVIOR=throw", "GIT_CONFIG_NOSYSTEM=1", "YARN_UNSAFE_HTTP_WHITELIST=127.0.0.1", "HOME=" + w.layout.Cache + "/build/v4.5.15/home"} {
 		if !strings.Contains(env, want) {
 			t.Errorf("the environment lacks %s", want)
 		}

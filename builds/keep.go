@@ -69,11 +69,16 @@ func take(ctx context.Context, in PartIn) (TakeOut, error) {
 	return told(*rec), nil
 }
 
-// of is the part's key.
+// of is the part's key. What yarn had a hand in has none where others rule yarn.
 func (in PartIn) of() (string, error) {
 	dir := in.Layout.Dir(in.Version)
 	if err := requireUnfinished(dir); err != nil {
 		return "", err
+	}
+	if in.Kind != Bundle {
+		if err := noSettingsAbove(dir); err != nil {
+			return "", err
+		}
 	}
 	src, err := ReadSource(dir)
 	if err != nil {

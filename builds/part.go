@@ -32,7 +32,7 @@ const (
 )
 
 // partFormat rises when parts are made in another way, so that none of before is used.
-const partFormat = 2
+const partFormat = 3
 
 // PartIn names a part of a build, and what decides what becomes of it.
 type PartIn struct {

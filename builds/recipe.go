@@ -62,7 +62,7 @@ type Mirrors struct {
 	NPM string `json:"npm,omitempty"`
 	// Git rewrites URLs of git repositories: upstream's and those in Gemfile.lock.
 	Git []git.Rewrite `json:"git,omitempty"`
-	// YarnChecksums is yarn's checksumBehavior: empty for yarn's own ("throw"), or
+	// YarnChecksums is yarn's checksumBehavior: empty for "throw", yarn's own, or
 	// "ignore" for a registry that serves substitutes. Said aloud and recorded.
 	YarnChecksums string `json:"yarn_checksums,omitempty"`
 	// YarnChecksumsWhy is the reason; required beside YarnChecksums.
@@ -107,7 +107,9 @@ const recipeFormat = 3
 func (r Recipe) Digest() (string, error) {
 	steps := r.Steps()
 	for i := range steps {
-		maps.DeleteFunc(steps[i].Env, func(k, _ string) bool { return transport[k] || strings.HasPrefix(k, "GIT_CONFIG_") })
+		maps.DeleteFunc(steps[i].Env, func(k, _ string) bool {
+			return transport[k] || strings.HasPrefix(k, "GIT_CONFIG_") && k != "GIT_CONFIG_NOSYSTEM"
+		})
 	}
 	b, err := json.Marshal(struct {
 		Format       int
@@ -212,11 +214,14 @@ func (r Recipe) env(more map[string]string) map[string]string {
 		"NODE_ENV":            "production",
 		"BUNDLE_USER_HOME":    path.Join(work, "home/.bundle"),
 		"GIT_TERMINAL_PROMPT": "0",
+		"GIT_CONFIG_NOSYSTEM": "1",
 		// What asks for the date gets the same in every build.
 		"SOURCE_DATE_EPOCH": strconv.FormatInt(node.FixedTime().Unix(), 10),
 		// Mastodon's .yarnrc may name a yarn of its own, which the tree does not hold.
 		"YARN_IGNORE_PATH":      "1",
 		"YARN_ENABLE_TELEMETRY": "0",
+		// What has another checksum than yarn.lock's is refused, whatever settings say.
+		"YARN_CHECKSUM_BEHAVIOR": cmp.Or(r.Mirrors.YarnChecksums, "throw"),
 		// Packages are kept under the checksums of yarn.lock, so builds may share them.
 		"YARN_GLOBAL_FOLDER": path.Join(r.Layout.Cache, "yarn"),
 	}
@@ -228,9 +233,6 @@ func (r Recipe) env(more map[string]string) map[string]string {
 		if u, err := url.Parse(r.Mirrors.NPM); err == nil && u.Scheme == "http" {
 			env["YARN_UNSAFE_HTTP_WHITELIST"] = u.Hostname()
 		}
-	}
-	if r.Mirrors.YarnChecksums != "" {
-		env["YARN_CHECKSUM_BEHAVIOR"] = r.Mirrors.YarnChecksums
 	}
 	if n := len(r.Mirrors.Git); n > 0 {
 		env["GIT_CONFIG_COUNT"] = strconv.Itoa(n)
