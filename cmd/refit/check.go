@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -48,9 +47,7 @@ func (c config) check(w *wrongs) {
 	if c.Domain != "" && !domain.MatchString(c.Domain) {
 		w.say("domain", "%q is no domain such as vmst.io", c.Domain)
 	}
-	if !isURL(c.Upstream.Repository, "https", "http", "ssh", "git", "file") && !scpForm.MatchString(c.Upstream.Repository) {
-		w.say("upstream.repository", "%q is neither a URL nor git's user@host:path", c.Upstream.Repository)
-	}
+	w.repository("upstream.repository", c.Upstream.Repository)
 	required("ssh.user", c.SSH.User)
 	required("ssh.known_hosts", c.SSH.KnownHosts)
 	port("ssh.port", c.SSH.Port)
@@ -79,9 +76,7 @@ func (c config) check(w *wrongs) {
 	}
 	c.Toolchain.check(w)
 	for field, u := range map[string]string{"mirrors.gems": c.Mirrors.Gems, "mirrors.npm": c.Mirrors.NPM, "mirrors.ruby": c.Mirrors.Ruby, "mirrors.node": c.Mirrors.Node} {
-		if u != "" && !isURL(u, "https", "http") {
-			w.say(field, "%q is no http or https URL", u)
-		}
+		w.registry(field, u)
 	}
 	for from, to := range c.Mirrors.Git {
 		// What is rewritten is the beginning of an address, in whatever form the
@@ -89,9 +84,10 @@ func (c config) check(w *wrongs) {
 		if strings.TrimSpace(from) == "" {
 			w.say("mirrors.git", "%q stands for every address", from)
 		}
-		if !isURL(to, "https", "http", "ssh", "git", "file") && !scpForm.MatchString(to) {
-			w.say("mirrors.git", "%q is neither a URL nor git's user@host:path", to)
+		if secretIn(from) {
+			w.say("mirrors.git", noSecret)
 		}
+		w.repository("mirrors.git", to)
 	}
 	if c.Mirrors.YarnChecksums != "" && len(strings.TrimSpace(c.Mirrors.YarnChecksumsWhy)) < 8 {
 		w.say("mirrors.yarn_checksums_why", "must tell the team, in a few words, why yarn's checks are changed")
@@ -264,17 +260,4 @@ func (w *wrongs) port(field string, n int) {
 	if n < 1 || n > 65535 {
 		w.say(field, "%d is no port", n)
 	}
-}
-
-// isURL tells whether text is a URL of one of the schemes, with a host or, for a
-// file, a path.
-func isURL(text string, schemes ...string) bool {
-	u, err := url.Parse(text)
-	if err != nil || !slices.Contains(schemes, u.Scheme) {
-		return false
-	}
-	if u.Scheme == "file" {
-		return filepath.IsAbs(u.Path)
-	}
-	return u.Hostname() != ""
 }

@@ -29,9 +29,7 @@ func (c toolchainConfig) check(w *wrongs) {
 		}
 	}
 	b := c.RubyBuild
-	if !isURL(b.Repository, "https", "http", "ssh", "git", "file") && !scpForm.MatchString(b.Repository) {
-		w.say("toolchain.ruby_build.repository", "%q is neither a URL nor git's user@host:path", b.Repository)
-	}
+	w.repository("toolchain.ruby_build.repository", b.Repository)
 	if !wholeCommit.MatchString(b.Revision) {
 		w.say("toolchain.ruby_build.revision", "%q is no whole commit hash (40 digits of 0-9a-f): a branch or a tag may move", b.Revision)
 	}
