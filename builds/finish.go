@@ -246,7 +246,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 		Format: node.ManifestFormat, Release: in.Version.String(), Toolchains: toolchains, Commit: src.Tag.Commit, Tree: src.Tag.Tree,
 		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
 		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Modified: src.Tag.Time.UTC().Truncate(time.Second),
-		Unverified: fetches.Unverified(), Files: files,
+		Unverified: append(fetches.Unverified(), in.Toolchain.Unverified()...), Files: files,
 	}
 	head, err := m.Write(dir)
 	if err != nil {
