@@ -99,11 +99,11 @@ type Recipe struct {
 }
 
 // recipeFormat rises when the steps change meaning, so that older builds are made again.
-const recipeFormat = 3
+const recipeFormat = 4
 
 // Digest names the recipe and its steps: equal digests build equal releases.
-// Mirrors other than the checksum rule do not count: what they serve is held
-// to the lock files.
+// A mirror counts where what it serves is not held to the lock files: another may
+// serve something else.
 func (r Recipe) Digest() (string, error) {
 	steps := r.Steps()
 	for i := range steps {
@@ -117,12 +117,44 @@ func (r Recipe) Digest() (string, error) {
 		Toolchain    Toolchain
 		Layout       Layout
 		Steps        []Step
-	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain.named(), r.Layout, steps})
+		Trusted      Registries
+	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain.named(), r.Layout, steps, r.trusted()})
 	if err != nil {
 		return "", fmt.Errorf("cannot name the recipe: %w", err)
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// Registries are those whose word alone decides what a build gets from them.
+type Registries struct {
+	Gems string `json:"gems,omitempty"`
+	NPM  string `json:"npm,omitempty"`
+}
+
+// trusted are the registries that serve what the release's lock files do not hold.
+func (r Recipe) trusted() Registries {
+	var t Registries
+	l := r.Release.Contents.Locks
+	if l.GemsHeld < l.Gems {
+		// Without a mirror it is the one that Gemfile.lock names.
+		t.Gems = strings.TrimSuffix(r.Mirrors.Gems, "/")
+	}
+	if l.Platform > 0 || l.PackagesHeld < l.Packages || r.Mirrors.YarnChecksums != "" || r.Toolchain.YarnHash == "" {
+		t.NPM = registryOr(r.Mirrors.NPM)
+	}
+	return t
+}
+
+// of is what of them decides what becomes of a part.
+func (t Registries) of(k Kind) Registries {
+	switch k {
+	case Bundle:
+		t.NPM = ""
+	case Packages, Streaming:
+		t.Gems = ""
+	}
+	return t
 }
 
 // transport names the variables that say whence things come, not what they are.
