@@ -52,7 +52,7 @@ func (b *Builder) Check(ctx context.Context, r Recipe, say func(string)) error {
 	var out ReachOut
 	if err := b.Host.Call(ctx, "build.reach", ReachIn{
 		URL: b.Upstream, InsteadOf: r.Mirrors.Git, KnownHosts: b.KnownHosts, KeyFile: b.KeyFile,
-		Tag: r.Release.Version.String(), Gems: r.Mirrors.Gems, NPM: r.Mirrors.NPM, Yarn: r.Toolchain.Yarn, Patience: b.Patience,
+		Tag: r.Release.Version.String(), Dir: r.Layout.Dir(r.Release.Version), Gems: r.Mirrors.Gems, NPM: r.Mirrors.NPM, Yarn: r.Toolchain.Yarn, Patience: b.Patience,
 	}, nil, &out, say); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func TestABuildTakesNothingFromTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := string(b)
-	for _, want := range []string{"RAILS_ENV=production", "NODE_ENV=production", "YARN_IGNORE_PATH=1", "YARN_UNSAFE_HTTP_WHITELIST=127.0.0.1", "HOME=" + w.layout.Cache + "/build/v4.5.15/home"} {
+	for _, want := range []string{"RAILS_ENV=production", "NODE_ENV=production", "YARN_IGNORE_PATH=1", "YARN_CHECKSUM_BEHAVIOR=throw", "GIT_CONFIG_NOSYSTEM=1", "YARN_UNSAFE_HTTP_WHITELIST=127.0.0.1", "HOME=" + w.layout.Cache + "/build/v4.5.15/home"} {
 		if !strings.Contains(env, want) {
 			t.Errorf("the environment lacks %s", want)
 		}
@@ -390,8 +390,14 @@ func TestARecipeIsNamedByWhatItBringsForth(t *testing.T) {
 		return d
 	}
 	base := digest(func(*builds.Recipe) {})
-	if digest(func(c *builds.Recipe) { c.Mirrors.Gems = "https://elsewhere.example.org" }) != base {
-		t.Error("another mirror makes another recipe")
+	held := func(mirror string) string {
+		return digest(func(c *builds.Recipe) {
+			c.Release.Contents.Locks.GemsHeld = c.Release.Contents.Locks.Gems
+			c.Mirrors.Gems = mirror
+		})
+	}
+	if held("https://elsewhere.example.org") != held("") {
+		t.Error("another mirror makes another recipe, though the lock file holds every gem")
 	}
 	for name, change := range map[string]func(*builds.Recipe){
 		"ruby":      func(c *builds.Recipe) { c.Toolchain.Ruby.Version = "3.3.9" },

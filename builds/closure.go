@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -28,19 +27,27 @@ type asset struct {
 // checkAssets holds the manifests of built assets to the files: every file named
 // is there, and has the checksum where the manifest gives one. A page that names
 // a file that is not there is broken while every health check passes.
-func checkAssets(dir string) (int, error) {
+func checkAssets(dir string) (n int, err error) {
+	err = within(dir, func(b inside) error {
+		n, err = b.checkAssets()
+		return err
+	})
+	return n, err
+}
+
+func (b inside) checkAssets() (int, error) {
 	var named []asset
 	found := false
 	read := func(files []string, below string, parse func([]byte) ([]asset, error)) error {
 		for _, m := range files {
-			b, err := os.ReadFile(filepath.Join(dir, m))
+			text, err := b.ReadFile(m)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err != nil {
 				return fmt.Errorf("cannot read %s: %w", m, err)
 			}
-			assets, err := parse(b)
+			assets, err := parse(text)
 			if err != nil {
 				return fmt.Errorf("cannot read %s: %w", m, err)
 			}
@@ -55,12 +62,9 @@ func checkAssets(dir string) (int, error) {
 		}
 		return nil
 	}
-	sprockets, err := filepath.Glob(filepath.Join(dir, "public/assets/.sprockets-manifest-*.json"))
+	sprockets, err := b.match("public/assets/.sprockets-manifest-*.json")
 	if err != nil {
 		return 0, fmt.Errorf("cannot look for manifests of assets: %w", err)
-	}
-	for i, s := range sprockets {
-		sprockets[i] = strings.TrimPrefix(s, dir+"/")
 	}
 	if err := errors.Join(
 		read(packManifests, "packs", parsePacks),
@@ -77,13 +81,13 @@ func checkAssets(dir string) (int, error) {
 	}
 	var wrong []string
 	for _, a := range named {
-		b, err := os.ReadFile(filepath.Join(dir, "public", a.path))
+		text, err := b.ReadFile(path.Join("public", a.path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			wrong = append(wrong, a.path+" (missing)")
 		case err != nil:
 			return 0, fmt.Errorf("cannot read a built asset: %w", err)
-		case !serviceWorker(a.path) && !hasIntegrity(b, a.integrity):
+		case !serviceWorker(a.path) && !hasIntegrity(text, a.integrity):
 			wrong = append(wrong, a.path+" (another checksum)")
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -29,7 +30,7 @@ type CleanOut struct {
 	Removed int `json:"removed"`
 }
 
-// compiled is where bootsnap keeps Ruby's compiled code: the one folder below tmp
+// compiled is where bootsnap keeps Ruby's compiled code: the one folder inside tmp
 // that a release comes with.
 const compiled = "tmp/cache/bootsnap"
 
@@ -54,22 +55,6 @@ var bundleLeftovers = []string{
 	"ruby/*/bundler/gems/*/.git",
 }
 
-// cleanBundle removes bundleLeftovers.
-func cleanBundle(at string) error {
-	for _, pattern := range bundleLeftovers {
-		found, err := filepath.Glob(filepath.Join(at, pattern))
-		if err != nil {
-			return err
-		}
-		for _, p := range found {
-			if err := os.RemoveAll(p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 func clean(_ context.Context, in CleanIn) (CleanOut, error) {
 	dir := in.Layout.Dir(in.Version)
 	if err := requireUnfinished(dir); err != nil {
@@ -79,28 +64,44 @@ func clean(_ context.Context, in CleanIn) (CleanOut, error) {
 	if err != nil {
 		return CleanOut{}, err
 	}
+	var out CleanOut
+	err = within(dir, func(b inside) error {
+		out.Removed, err = b.clean(src)
+		return err
+	})
+	if err != nil {
+		return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+	}
+	return out, nil
+}
+
+// clean removes what a build leaves and a release does not need, and counts it.
+func (b inside) clean(src Source) (int, error) {
 	// A tracked file keeps itself and every folder above it.
 	tracked := map[string]bool{}
 	staying := src.Files
-	if _, err := os.Lstat(filepath.Join(dir, compiled)); err == nil {
+	switch err := b.folders(compiled); {
+	case err == nil:
 		staying = append(staying, git.File{Path: compiled})
+	case !errors.Is(err, fs.ErrNotExist):
+		return 0, err
 	}
 	for _, f := range staying {
 		for p := f.Path; p != "."; p = filepath.Dir(p) {
 			tracked[p] = true
 		}
 	}
-	var out CleanOut
+	removed := 0
 	for _, pattern := range cleaned {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		found, err := b.match(pattern)
 		if err != nil {
-			return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+			return removed, err
 		}
 		for _, p := range found {
-			n, err := removeUntracked(dir, p, tracked)
-			out.Removed += n
+			n, err := b.removeUntracked(p, tracked)
+			removed += n
 			if err != nil {
-				return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+				return removed, err
 			}
 		}
 	}
@@ -109,33 +110,29 @@ func clean(_ context.Context, in CleanIn) (CleanOut, error) {
 		if tracked[d] {
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, d)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
-			return out, fmt.Errorf("cannot clean %s: %w", dir, err)
+		if err := b.Remove(d); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+			return removed, err
 		}
 	}
-	return out, nil
+	return removed, nil
 }
 
 // removeUntracked removes p with all below it, but for tracked files and what is compiled.
-func removeUntracked(dir, p string, tracked map[string]bool) (int, error) {
-	rel, err := filepath.Rel(dir, p)
-	if err != nil {
+func (b inside) removeUntracked(p string, tracked map[string]bool) (int, error) {
+	if !tracked[p] {
+		return 1, b.remove(p)
+	}
+	info, err := b.Lstat(p)
+	if err != nil || !info.IsDir() || p == compiled {
 		return 0, err
 	}
-	if !tracked[rel] {
-		return 1, os.RemoveAll(p)
-	}
-	info, err := os.Lstat(p)
-	if err != nil || !info.IsDir() || rel == compiled {
-		return 0, err
-	}
-	entries, err := os.ReadDir(p)
+	entries, err := b.entries(p)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
 	for _, e := range entries {
-		m, err := removeUntracked(dir, filepath.Join(p, e.Name()), tracked)
+		m, err := b.removeUntracked(path.Join(p, e.Name()), tracked)
 		n += m
 		if err != nil {
 			return n, err
@@ -249,7 +246,7 @@ func finish(ctx context.Context, in FinishIn) (FinishOut, error) {
 		Format: node.ManifestFormat, Release: in.Version.String(), Toolchains: toolchains, Commit: src.Tag.Commit, Tree: src.Tag.Tree,
 		OS: osName, Arch: runtime.GOARCH, Ruby: in.Toolchain.Ruby.Version, Node: in.Toolchain.Node.Version,
 		Overrides: in.Departures, Built: time.Now().UTC().Truncate(time.Second), Modified: src.Tag.Time.UTC().Truncate(time.Second),
-		Unverified: fetches.Unverified(), Files: files,
+		Unverified: append(fetches.Unverified(), in.Toolchain.Unverified()...), Files: files,
 	}
 	head, err := m.Write(dir)
 	if err != nil {
@@ -285,31 +282,34 @@ func made(t Toolchain) ([]node.ToolchainRef, error) {
 // devices, sockets, setuid files.
 func seal(dir string, modified time.Time) error {
 	me := account{os.Geteuid(), os.Getegid()}
-	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		mode := info.Mode()
-		switch {
-		case mode&fs.ModeSymlink != 0:
-			return os.Lchown(p, me.uid, me.gid)
-		case !mode.IsRegular() && !mode.IsDir():
-			return fmt.Errorf("%s is neither a file, a directory nor a link", p)
-		case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && mode.IsRegular():
-			return fmt.Errorf("%s would run with another user's rights (setuid)", p)
-		}
-		// Readable for all: the user that runs the release owns none of it.
-		perm := mode.Perm()&0o755 | 0o444
-		if mode.IsDir() || perm&0o100 != 0 {
-			perm |= 0o111
-		}
-		at := node.FileTime(strings.TrimPrefix(strings.TrimPrefix(p, dir), "/"), modified)
-		return errors.Join(os.Lchown(p, me.uid, me.gid), os.Chmod(p, perm), os.Chtimes(p, at, at))
+	return within(dir, func(b inside) error {
+		return b.walk(".", func(p string, info fs.FileInfo) error {
+			mode := info.Mode()
+			switch {
+			case mode&fs.ModeSymlink != 0:
+				return b.Lchown(p, me.uid, me.gid)
+			case !mode.IsRegular() && !mode.IsDir():
+				return fmt.Errorf("%s is neither a file, a directory nor a link", filepath.Join(dir, p))
+			case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && mode.IsRegular():
+				return fmt.Errorf("%s would run with another user's rights (setuid)", filepath.Join(dir, p))
+			}
+			// Readable for all: the user that runs the release owns none of it.
+			perm := mode.Perm()&0o755 | 0o444
+			if mode.IsDir() || perm&0o100 != 0 {
+				perm |= 0o111
+			}
+			at := fileTime(p, modified)
+			return errors.Join(b.Lchown(p, me.uid, me.gid), b.Chmod(p, perm), b.Chtimes(p, at, at))
+		})
 	})
+}
+
+// fileTime is the time of a file or folder of a release, "." for the release itself.
+func fileTime(name string, modified time.Time) time.Time {
+	if name == "." {
+		name = ""
+	}
+	return node.FileTime(name, modified)
 }
 
 // osRelease is the host's system in the manifest's words: "debian 13".

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,9 +51,14 @@ func gems(ctx context.Context, in GemsIn) (GemsOut, error) {
 	if err != nil {
 		return GemsOut{}, err
 	}
-	found, err := filepath.Glob(filepath.Join(in.Layout.bundle(), "ruby/*/cache/*.gem"))
+	from, err := openInside(in.Layout.bundle())
 	if err != nil {
-		return GemsOut{}, err
+		return GemsOut{}, fmt.Errorf("cannot look for the gems that were fetched: %w", err)
+	}
+	defer from.Close()
+	found, err := from.match("ruby/*/cache/*.gem")
+	if err != nil {
+		return GemsOut{}, fmt.Errorf("cannot look for the gems that were fetched: %w", err)
 	}
 	to := in.Layout.gems(in.Version)
 	if err := errors.Join(os.RemoveAll(to), os.MkdirAll(to, 0o755), os.Chmod(to, 0o755)); err != nil {
@@ -60,7 +66,7 @@ func gems(ctx context.Context, in GemsIn) (GemsOut, error) {
 	}
 	slices.Sort(found)
 	items := make([]Fetched, len(found))
-	g := gemChecks{in: in, lock: lock, to: to}
+	g := gemChecks{in: in, lock: lock, from: from, to: to}
 	errs := make([]error, len(found))
 	var wg sync.WaitGroup
 	free := make(chan struct{}, atOnce)
@@ -99,17 +105,19 @@ func gems(ctx context.Context, in GemsIn) (GemsOut, error) {
 type gemChecks struct {
 	in   GemsIn
 	lock GemLock
+	// from is Bundler's folder, to the one of the gems that were held.
+	from inside
 	to   string
 }
 
 // take copies one gem's file, so that nobody else has it open, and checks the copy.
 func (g gemChecks) take(ctx context.Context, file string) (Fetched, error) {
-	full := strings.TrimSuffix(filepath.Base(file), ".gem")
+	full := strings.TrimSuffix(path.Base(file), ".gem")
 	gem, ok := g.locked(full)
 	if !ok {
 		return Fetched{}, fmt.Errorf("the registry served %s, which Gemfile.lock does not name: it is not used", full)
 	}
-	sum, err := takeFile(file, filepath.Join(g.to, filepath.Base(file)))
+	sum, err := takeFile(g.from, file, filepath.Join(g.to, path.Base(file)))
 	if err != nil {
 		return Fetched{}, fmt.Errorf("cannot take the gem %s: %w", full, err)
 	}
@@ -177,15 +185,8 @@ func (g gemChecks) indexed(ctx context.Context, gem LockedGem) (string, error) {
 }
 
 // takeFile moves a file by copying it, and returns the SHA-256 of what was written.
-func takeFile(src, dst string) (string, error) {
-	fi, err := os.Lstat(src)
-	if err != nil {
-		return "", err
-	}
-	if !fi.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is no file", src)
-	}
-	from, err := os.Open(src)
+func takeFile(folder inside, src, dst string) (string, error) {
+	from, err := folder.file(src)
 	if err != nil {
 		return "", err
 	}
@@ -199,5 +200,5 @@ func takeFile(src, dst string) (string, error) {
 	if err := errors.Join(err, to.Chmod(0o644), to.Close()); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)), os.Remove(src)
+	return hex.EncodeToString(h.Sum(nil)), folder.Remove(src)
 }

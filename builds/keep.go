@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"vmst.io/refit/hosts/git"
-	"vmst.io/refit/hosts/node"
 )
 
 // TakeOut tells what became of a part.
@@ -54,10 +55,10 @@ func take(ctx context.Context, in PartIn) (TakeOut, error) {
 	}
 	dirs, err := in.ownerOfDirs()
 	if err == nil {
-		err = s.lay(ctx, *rec, filepath.Join(dir, in.Kind.place()), in.Kind == Assets, dirs)
+		err = s.layInto(ctx, *rec, dir, in.Kind == Assets, dirs)
 	}
 	if err == nil && in.Kind == Packages {
-		err = in.takeYarn(dir)
+		err = within(dir, in.takeYarn)
 	}
 	if err == nil && rec.Fetched != nil {
 		err = writeJSON(partFetches(dir, in.Kind), rec.Fetched)
@@ -68,11 +69,16 @@ func take(ctx context.Context, in PartIn) (TakeOut, error) {
 	return told(*rec), nil
 }
 
-// of is the part's key.
+// of is the part's key. What yarn had a hand in has none where others rule yarn.
 func (in PartIn) of() (string, error) {
 	dir := in.Layout.Dir(in.Version)
 	if err := requireUnfinished(dir); err != nil {
 		return "", err
+	}
+	if in.Kind != Bundle {
+		if err := noSettingsAbove(dir); err != nil {
+			return "", err
+		}
 	}
 	src, err := ReadSource(dir)
 	if err != nil {
@@ -117,7 +123,7 @@ func keep(ctx context.Context, in PartIn) (TakeOut, error) {
 	}
 	rec, err = s.put(ctx, rec, func(tree string) error { return in.fill(dir, tree) })
 	if err == nil && in.Kind == Bundle {
-		err = s.lay(ctx, rec, filepath.Join(dir, in.Kind.place()), false, account{os.Geteuid(), os.Getegid()})
+		err = s.layInto(ctx, rec, dir, false, account{os.Geteuid(), os.Getegid()})
 	}
 	if err != nil {
 		return TakeOut{}, noRoom(in.Layout, fmt.Errorf("cannot keep the %s: %w", in.Kind, err))
@@ -150,7 +156,7 @@ func (in PartIn) unchanged(ctx context.Context, dir string) error {
 func (in PartIn) fill(dir, tree string) error {
 	switch in.Kind {
 	case Bundle:
-		if err := cleanBundle(in.Layout.bundle()); err != nil {
+		if err := RemoveMatching(in.Layout.bundle(), bundleLeftovers); err != nil {
 			return err
 		}
 		return os.Rename(in.Layout.bundle(), tree)
@@ -159,24 +165,26 @@ func (in PartIn) fill(dir, tree string) error {
 		if err != nil {
 			return err
 		}
-		return sameAdded(dir, tree, src)
+		return within(dir, func(b inside) error { return b.sameAdded(tree, src) })
 	}
-	err := sameTree(filepath.Join(dir, in.Kind.place()), tree)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there are none: %w", err)
-	}
-	if err == nil && in.Kind == Packages {
-		err = in.keepYarn(dir, tree)
-	}
-	return err
+	return within(dir, func(b inside) error {
+		err := b.sameTree(in.Kind.place(), tree)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there are none: %w", err)
+		}
+		if err == nil && in.Kind == Packages {
+			err = in.keepYarn(b, tree)
+		}
+		return err
+	})
 }
 
 // notAssets are the folders of a release that assets:precompile adds nothing to that
 // the release keeps, or that are parts of their own.
 var notAssets = []string{".refit", ".bundle", ".yarn", "vendor/bundle", "node_modules", "tmp", "log"}
 
-// sameAdded copies what is in dir and not tracked to tree: what making the assets added.
-func sameAdded(dir, tree string, src Source) error {
+// sameAdded copies what is not tracked to tree: what making the assets added.
+func (b inside) sameAdded(tree string, src Source) error {
 	tracked := map[string]bool{}
 	for _, f := range src.Files {
 		for p := f.Path; p != "."; p = filepath.Dir(p) {
@@ -186,24 +194,18 @@ func sameAdded(dir, tree string, src Source) error {
 	if err := os.MkdirAll(tree, 0o755); err != nil {
 		return err
 	}
-	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == dir {
-			return err
+	return b.walk(".", func(rel string, fi fs.FileInfo) error {
+		if fi.IsDir() && slices.Contains(notAssets, rel) {
+			return fs.SkipDir
 		}
-		rel := strings.TrimPrefix(p, dir+"/")
-		for _, n := range notAssets {
-			if rel == n && d.IsDir() {
-				return filepath.SkipDir
-			}
-		}
-		if tracked[rel] || strings.HasPrefix(rel, ".pnp.") {
+		if rel == "." || tracked[rel] || strings.HasPrefix(rel, ".pnp.") {
 			return nil
 		}
 		to := filepath.Join(tree, rel)
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		return sameEntry(p, to, d, true)
+		return b.sameEntry(rel, to, fi, true)
 	})
 }
 
@@ -223,10 +225,16 @@ func clearPart(_ context.Context, in PartIn) (struct{}, error) {
 		}
 		return struct{}{}, nil
 	}
-	for _, p := range []string{"node_modules", ".pnp.cjs", ".pnp.loader.mjs", ".yarn/unplugged", ".yarn/install-state.gz", ".yarn/build-state.yml"} {
-		if err := os.RemoveAll(filepath.Join(dir, p)); err != nil {
-			return fail(err)
+	err := within(dir, func(b inside) error {
+		for _, p := range []string{"node_modules", ".pnp.cjs", ".pnp.loader.mjs", ".yarn/unplugged", installState, ".yarn/build-state.yml"} {
+			if err := b.remove(p); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return fail(err)
 	}
 	return struct{}{}, nil
 }
@@ -277,38 +285,42 @@ func evict(ctx context.Context, in EvictIn) (EvictOut, error) {
 		return EvictOut{Removed: removed}, fmt.Errorf("cannot look through what %s keeps: %w", s.dir, err)
 	}
 	// Yarn keeps packages under their checksums, in one folder for all releases.
-	old, err := removeOlder(filepath.Join(in.Layout.Cache, "yarn/cache"), in.Age, now)
+	old, err := removeOlder(filepath.Join(in.Layout.Cache, "yarn"), "cache", in.Age, now)
 	if old > 0 {
 		removed = append(removed, fmt.Sprintf("%d packages of yarn's", old))
 	}
-	logs, lerr := removeOlder(filepath.Join(in.Layout.Cache, "logs"), in.Age, now)
+	logs, lerr := removeOlder(in.Layout.Cache, "logs", in.Age, now)
 	if logs > 0 {
 		removed = append(removed, fmt.Sprintf("%d logs", logs))
 	}
 	return EvictOut{Removed: removed}, errors.Join(err, lerr)
 }
 
-// removeOlder removes the files of a folder that are older than age.
-func removeOlder(dir string, age time.Duration, now time.Time) (int, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
+// removeOlder removes the files of a folder inside dir that are older than age.
+func removeOlder(dir, folder string, age time.Duration, now time.Time) (int, error) {
 	n := 0
-	for _, e := range entries {
-		fi, err := e.Info()
-		if err != nil || !fi.Mode().IsRegular() || now.Sub(fi.ModTime()) <= age {
-			continue
+	err := within(dir, func(b inside) error {
+		entries, err := b.entries(folder)
+		if err != nil {
+			return err
 		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return n, err
+		for _, e := range entries {
+			name := path.Join(folder, e.Name())
+			fi, err := b.Lstat(name)
+			if err != nil || !fi.Mode().IsRegular() || now.Sub(fi.ModTime()) <= age {
+				continue
+			}
+			if err := b.Remove(name); err != nil {
+				return err
+			}
+			n++
 		}
-		n++
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
 	}
-	return n, nil
+	return n, err
 }
 
 // noRoom adds to an error that a disk is full what can be done about it.
@@ -336,15 +348,17 @@ func settle(_ context.Context, in SettleIn) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, err
 	}
-	if err := os.RemoveAll(filepath.Join(dir, compiled)); err != nil {
-		return struct{}{}, fmt.Errorf("cannot settle %s: %w", dir, err)
-	}
-	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+	err = within(dir, func(b inside) error {
+		if err := b.remove(compiled); err != nil {
 			return err
 		}
-		at := node.FileTime(strings.TrimPrefix(strings.TrimPrefix(p, dir), "/"), src.Tag.Time)
-		return os.Chtimes(p, at, at)
+		return b.walk(".", func(p string, fi fs.FileInfo) error {
+			if fi.Mode()&fs.ModeSymlink != 0 {
+				return nil
+			}
+			at := fileTime(p, src.Tag.Time)
+			return b.Chtimes(p, at, at)
+		})
 	})
 	if err != nil {
 		return struct{}{}, fmt.Errorf("cannot settle %s: %w", dir, err)

@@ -84,5 +84,5 @@ func (r Recipe) Unverified() []string {
 	if r.Toolchain.Yarn != "" && r.Toolchain.YarnHash == "" {
 		out = append(out, fmt.Sprintf("yarn %s: package.json names no hash of it", r.Toolchain.Yarn))
 	}
-	return out
+	return append(out, r.Toolchain.Unverified()...)
 }

@@ -32,7 +32,7 @@ const (
 )
 
 // partFormat rises when parts are made in another way, so that none of before is used.
-const partFormat = 2
+const partFormat = 4
 
 // PartIn names a part of a build, and what decides what becomes of it.
 type PartIn struct {
@@ -44,6 +44,8 @@ type PartIn struct {
 	Env map[string]string `json:"env,omitempty"`
 	// YarnChecksums is yarn's checksumBehavior, see Mirrors.
 	YarnChecksums string `json:"yarn_checksums,omitempty"`
+	// Trusted are the registries whose word alone decides what is in it.
+	Trusted Registries `json:"trusted,omitzero"`
 }
 
 // key names a part by all that it is made from: the same key, the same part. The
@@ -64,8 +66,9 @@ func (in PartIn) key(dir string, src Source) (string, error) {
 		Toolchain                  Toolchain
 		Env                        map[string]string
 		YarnChecksums              string
+		Trusted                    Registries
 		Files                      []git.File
-	}{partFormat, in.Kind, osName, runtime.GOARCH, in.Layout.User, in.Layout.Home, in.Layout.bundle(), in.tools(), in.Env, in.YarnChecksums, files})
+	}{partFormat, in.Kind, osName, runtime.GOARCH, in.Layout.User, in.Layout.Home, in.Layout.bundle(), in.tools(), in.Env, in.YarnChecksums, in.Trusted, files})
 	if err != nil {
 		return "", fmt.Errorf("cannot name the %s: %w", in.Kind, err)
 	}
@@ -166,7 +169,7 @@ func noAsset(p string) bool {
 
 // part is a part of this recipe.
 func (r Recipe) part(k Kind) PartIn {
-	return PartIn{Layout: r.Layout, Version: r.Release.Version, Kind: k, Toolchain: r.Toolchain, Env: maps.Clone(r.Env), YarnChecksums: r.Mirrors.YarnChecksums}
+	return PartIn{Layout: r.Layout, Version: r.Release.Version, Kind: k, Toolchain: r.Toolchain, Env: maps.Clone(r.Env), YarnChecksums: r.Mirrors.YarnChecksums, Trusted: r.trusted().of(k)}
 }
 
 // place is where the part lies in a release.

@@ -62,7 +62,7 @@ type Mirrors struct {
 	NPM string `json:"npm,omitempty"`
 	// Git rewrites URLs of git repositories: upstream's and those in Gemfile.lock.
 	Git []git.Rewrite `json:"git,omitempty"`
-	// YarnChecksums is yarn's checksumBehavior: empty for yarn's own ("throw"), or
+	// YarnChecksums is yarn's checksumBehavior: empty for "throw", yarn's own, or
 	// "ignore" for a registry that serves substitutes. Said aloud and recorded.
 	YarnChecksums string `json:"yarn_checksums,omitempty"`
 	// YarnChecksumsWhy is the reason; required beside YarnChecksums.
@@ -99,15 +99,17 @@ type Recipe struct {
 }
 
 // recipeFormat rises when the steps change meaning, so that older builds are made again.
-const recipeFormat = 3
+const recipeFormat = 4
 
 // Digest names the recipe and its steps: equal digests build equal releases.
-// Mirrors other than the checksum rule do not count: what they serve is held
-// to the lock files.
+// A mirror counts where what it serves is not held to the lock files: another may
+// serve something else.
 func (r Recipe) Digest() (string, error) {
 	steps := r.Steps()
 	for i := range steps {
-		maps.DeleteFunc(steps[i].Env, func(k, _ string) bool { return transport[k] || strings.HasPrefix(k, "GIT_CONFIG_") })
+		maps.DeleteFunc(steps[i].Env, func(k, _ string) bool {
+			return transport[k] || strings.HasPrefix(k, "GIT_CONFIG_") && k != "GIT_CONFIG_NOSYSTEM"
+		})
 	}
 	b, err := json.Marshal(struct {
 		Format       int
@@ -115,12 +117,44 @@ func (r Recipe) Digest() (string, error) {
 		Toolchain    Toolchain
 		Layout       Layout
 		Steps        []Step
-	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain.named(), r.Layout, steps})
+		Trusted      Registries
+	}{recipeFormat, r.Release.Tag.Commit, r.Release.Tag.Tree, r.Toolchain.named(), r.Layout, steps, r.trusted()})
 	if err != nil {
 		return "", fmt.Errorf("cannot name the recipe: %w", err)
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// Registries are those whose word alone decides what a build gets from them.
+type Registries struct {
+	Gems string `json:"gems,omitempty"`
+	NPM  string `json:"npm,omitempty"`
+}
+
+// trusted are the registries that serve what the release's lock files do not hold.
+func (r Recipe) trusted() Registries {
+	var t Registries
+	l := r.Release.Contents.Locks
+	if l.GemsHeld < l.Gems {
+		// Without a mirror it is the one that Gemfile.lock names.
+		t.Gems = strings.TrimSuffix(r.Mirrors.Gems, "/")
+	}
+	if l.Platform > 0 || l.PackagesHeld < l.Packages || r.Mirrors.YarnChecksums != "" || r.Toolchain.YarnHash == "" {
+		t.NPM = registryOr(r.Mirrors.NPM)
+	}
+	return t
+}
+
+// of is what of them decides what becomes of a part.
+func (t Registries) of(k Kind) Registries {
+	switch k {
+	case Bundle:
+		t.NPM = ""
+	case Packages, Streaming:
+		t.Gems = ""
+	}
+	return t
 }
 
 // transport names the variables that say whence things come, not what they are.
@@ -212,11 +246,14 @@ func (r Recipe) env(more map[string]string) map[string]string {
 		"NODE_ENV":            "production",
 		"BUNDLE_USER_HOME":    path.Join(work, "home/.bundle"),
 		"GIT_TERMINAL_PROMPT": "0",
+		"GIT_CONFIG_NOSYSTEM": "1",
 		// What asks for the date gets the same in every build.
 		"SOURCE_DATE_EPOCH": strconv.FormatInt(node.FixedTime().Unix(), 10),
 		// Mastodon's .yarnrc may name a yarn of its own, which the tree does not hold.
 		"YARN_IGNORE_PATH":      "1",
 		"YARN_ENABLE_TELEMETRY": "0",
+		// What has another checksum than yarn.lock's is refused, whatever settings say.
+		"YARN_CHECKSUM_BEHAVIOR": cmp.Or(r.Mirrors.YarnChecksums, "throw"),
 		// Packages are kept under the checksums of yarn.lock, so builds may share them.
 		"YARN_GLOBAL_FOLDER": path.Join(r.Layout.Cache, "yarn"),
 	}
@@ -228,9 +265,6 @@ func (r Recipe) env(more map[string]string) map[string]string {
 		if u, err := url.Parse(r.Mirrors.NPM); err == nil && u.Scheme == "http" {
 			env["YARN_UNSAFE_HTTP_WHITELIST"] = u.Hostname()
 		}
-	}
-	if r.Mirrors.YarnChecksums != "" {
-		env["YARN_CHECKSUM_BEHAVIOR"] = r.Mirrors.YarnChecksums
 	}
 	if n := len(r.Mirrors.Git); n > 0 {
 		env["GIT_CONFIG_COUNT"] = strconv.Itoa(n)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -200,56 +201,52 @@ func (s shelf) tidy() error {
 	return nil
 }
 
-// lay puts an entry's files where a release has them: as the same files, or, with
-// copied, as copies that may get another time. Folders are made, and owned by dirs.
-func (s shelf) lay(ctx context.Context, rec kept, dest string, copied bool, dirs account) error {
-	tree := filepath.Join(s.entry(rec.Kind, rec.Key), keptTree)
+// layInto puts an entry's files where the release in dir has them: as the same files, or,
+// with copied, as copies that may get another time. Folders are made, and owned by dirs.
+func (s shelf) layInto(ctx context.Context, rec kept, dir string, copied bool, dirs account) error {
+	return within(dir, func(b inside) error { return s.lay(ctx, rec, b, copied, dirs) })
+}
+
+func (s shelf) lay(ctx context.Context, rec kept, to inside, copied bool, dirs account) error {
+	tree, place := filepath.Join(s.entry(rec.Kind, rec.Key), keptTree), rec.Kind.place()
 	var made []string
-	if _, err := os.Lstat(dest); errors.Is(err, fs.ErrNotExist) {
-		made = append(made, dest)
+	switch err := to.folders(place); {
+	case errors.Is(err, fs.ErrNotExist):
+		made = append(made, place)
+	case err != nil:
+		return err
 	}
-	if err := os.MkdirAll(dest, 0o755); err != nil {
+	if err := to.MkdirAll(place, 0o755); err != nil {
 		return err
 	}
 	for _, e := range rec.Files {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		src, dst := filepath.Join(tree, e.Path), filepath.Join(dest, e.Path)
+		dst := path.Join(place, e.Path)
 		var err error
 		switch {
 		case e.Dir:
-			if err = os.Mkdir(dst, 0o755); err == nil {
+			if err = to.Mkdir(dst, 0o755); err == nil {
 				made = append(made, dst)
 			} else if errors.Is(err, fs.ErrExist) {
-				err = nil
+				err = to.folders(dst)
 			}
 		case e.Link != "":
-			err = os.Symlink(e.Link, dst)
+			err = to.Symlink(e.Link, dst)
 		default:
-			err = sameFile(src, dst, copied)
+			err = to.put(filepath.Join(tree, e.Path), dst, copied)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	for _, d := range made {
-		if err := errors.Join(os.Chmod(d, 0o755), os.Lchown(d, dirs.uid, dirs.gid)); err != nil {
+		if err := errors.Join(to.Chmod(d, 0o755), to.Lchown(d, dirs.uid, dirs.gid)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// sameFile makes dst the file src, or a copy of it where it must not or cannot be the same.
-func sameFile(src, dst string, copied bool) error {
-	if !copied {
-		err := os.Link(src, dst)
-		if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EMLINK) && !errors.Is(err, syscall.EPERM) {
-			return err
-		}
-	}
-	return copyFile(src, dst)
 }
 
 // evict removes entries that were of no use for longer than age, and then the ones

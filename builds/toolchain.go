@@ -3,6 +3,9 @@ package builds
 import (
 	"cmp"
 	"fmt"
+	"net/url"
+	"path"
+	"strings"
 )
 
 // Runtime is a Ruby or a Node that a release is built and run with.
@@ -73,6 +76,27 @@ type Archive struct {
 	// "https://nodejs.org/dist/v24.10.0/SHASUMS256.txt", "refit.yml".
 	SHA256 string `json:"sha256"`
 	By     string `json:"by"`
+}
+
+// Unverified says, a line each, which archives of what refit makes were held to nothing
+// but what the server that they come from says of them.
+func (t Toolchain) Unverified() []string {
+	var out []string
+	for _, a := range t.Artifacts {
+		for _, f := range a.Archives {
+			if f.ownWord() {
+				out = append(out, fmt.Sprintf("%s: only the server that it comes from has a checksum (%s)", path.Base(f.URL), f.By))
+			}
+		}
+	}
+	return out
+}
+
+// ownWord tells whether the archive's own server alone vouches for it.
+func (a Archive) ownWord() bool {
+	by, err := url.Parse(a.By)
+	from, ferr := url.Parse(a.URL)
+	return err == nil && ferr == nil && by.Host != "" && by.Host == from.Host && !strings.HasSuffix(a.By, " and refit.yml")
 }
 
 // Artifact is the one of that tool.

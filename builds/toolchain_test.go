@@ -61,12 +61,18 @@ func (w *world) withToolchains() (builds.Recipe, node.Head) {
 func TestAReleaseNamesTheToolchainsThatItWasBuiltWith(t *testing.T) {
 	w := newWorld(t)
 	r, ruby := w.withToolchains()
-	if _, err := w.builder.Build(t.Context(), r, w.say); err != nil {
+	r.Toolchain.Artifacts[2].Archives = []builds.Archive{{URL: "https://node.example/dist/node-v24.10.0.tar.gz", By: "https://node.example/dist/SHASUMS256.txt"}}
+	built, err := w.builder.Build(t.Context(), r, w.say)
+	if err != nil {
 		t.Fatal(err)
 	}
 	m, _, err := node.ReadManifest(w.dir())
 	if err != nil || len(m.Toolchains) != 3 {
 		t.Fatalf("%+v, %v", m.Toolchains, err)
+	}
+	const unverified = "node-v24.10.0.tar.gz: only the server that it comes from has a checksum (https://node.example/dist/SHASUMS256.txt)"
+	if !slices.Contains(built.Unverified, unverified) || !slices.Contains(m.Unverified, unverified) || !slices.Contains(r.Unverified(), unverified) {
+		t.Errorf("the build says %q, the manifest %q, the plan %q", built.Unverified, m.Unverified, r.Unverified())
 	}
 	if diff := cmp.Diff(node.ToolchainRef{Name: "ruby-3.4.7", Recipe: "r1", Digest: ruby.Digest}, m.Toolchains[0]); diff != "" {
 		t.Error(diff)

@@ -78,6 +78,8 @@ type ReachIn struct {
 	KnownHosts string        `json:"known_hosts,omitempty"`
 	KeyFile    string        `json:"key_file,omitempty"`
 	Tag        string        `json:"tag"`
+	// Dir is the release's folder.
+	Dir string `json:"dir"`
 	// Gems and NPM are the registries' base URLs; empty for the public ones.
 	Gems     string   `json:"gems,omitempty"`
 	NPM      string   `json:"npm,omitempty"`
@@ -92,6 +94,9 @@ type ReachOut struct {
 }
 
 func reach(ctx context.Context, in ReachIn) (ReachOut, error) {
+	if err := noSettingsAbove(in.Dir); err != nil {
+		return ReachOut{}, err
+	}
 	hash, err := git.Probe(ctx, git.Options{URL: in.URL, InsteadOf: in.InsteadOf, KnownHosts: in.KnownHosts, KeyFile: in.KeyFile, Silence: 30 * time.Second}, in.Tag)
 	if err != nil {
 		return ReachOut{}, err

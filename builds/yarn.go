@@ -88,6 +88,9 @@ func yarn(ctx context.Context, in YarnIn, say func(string)) (YarnOut, error) {
 	if err := requireUnfinished(dir); err != nil {
 		return YarnOut{}, err
 	}
+	if err := noSettingsAbove(dir); err != nil {
+		return YarnOut{}, err
+	}
 	registry := registryOr(in.Registry)
 	integrity, err := yarnDist(ctx, in.Patience, registry, in.Yarn)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 )
 
@@ -31,13 +32,13 @@ func (l Layout) placeYarn(v Version, js []byte) error {
 	)
 }
 
-// keepYarn puts yarn, and what it remembers of the packages in dir, among the packages
-// that will be kept.
-func (in PartIn) keepYarn(dir, tree string) error {
+// keepYarn puts yarn, and what it remembers of the packages in the release, among the
+// packages that will be kept.
+func (in PartIn) keepYarn(release inside, tree string) error {
 	if err := copyFile(filepath.Join(in.Layout.work(in.Version), "yarn.js"), filepath.Join(tree, keptYarn)); err != nil {
 		return err
 	}
-	err := copyFile(filepath.Join(dir, installState), filepath.Join(tree, keptState))
+	err := release.copyOut(installState, filepath.Join(tree, keptState))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a yarn that remembers it elsewhere
 	}
@@ -45,11 +46,11 @@ func (in PartIn) keepYarn(dir, tree string) error {
 }
 
 // takeYarn puts them from the packages to where yarn and its user look for them.
-func (in PartIn) takeYarn(dir string) error {
-	from := filepath.Join(dir, in.Kind.place())
-	js, err := os.ReadFile(filepath.Join(from, keptYarn))
+func (in PartIn) takeYarn(release inside) error {
+	from := in.Kind.place()
+	js, err := release.text(path.Join(from, keptYarn))
 	if err == nil {
-		err = errors.Join(in.Layout.placeYarn(in.Version, js), os.Remove(filepath.Join(from, keptYarn)))
+		err = errors.Join(in.Layout.placeYarn(in.Version, js), release.Remove(path.Join(from, keptYarn)))
 	}
 	if err != nil {
 		return err
@@ -58,18 +59,30 @@ func (in PartIn) takeYarn(dir string) error {
 	if err != nil {
 		return err
 	}
-	state := filepath.Join(dir, installState)
-	if err := os.Mkdir(filepath.Dir(state), 0o755); err == nil {
-		err = os.Lchown(filepath.Dir(state), owner.uid, owner.gid)
+	folder := path.Dir(installState)
+	if err := release.Mkdir(folder, 0o755); err == nil {
+		err = release.Lchown(folder, owner.uid, owner.gid)
 		if err != nil {
 			return err
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	err = copyFile(filepath.Join(from, keptState), state)
+	if err := release.folders(folder); err != nil {
+		return err
+	}
+	state := path.Join(from, keptState)
+	text, err := release.text(state)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, os.Lchown(state, owner.uid, owner.gid), os.Remove(filepath.Join(from, keptState)))
+	if err != nil {
+		return err
+	}
+	to, err := release.OpenFile(installState, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(text)
+	return errors.Join(err, to.Chown(owner.uid, owner.gid), to.Chmod(0o644), to.Close(), release.Remove(state))
 }

@@ -37,6 +37,8 @@ type mark struct {
 // LookIn asks what lies where a toolchain belongs.
 type LookIn struct {
 	Artifact builds.Artifact `json:"artifact"`
+	// Home holds live and releases; what of them runs with it is told. Empty for not asked.
+	Home string `json:"home,omitempty"`
 	// Verify: a whole one's files are hashed again.
 	Verify bool `json:"verify,omitempty"`
 }
@@ -51,6 +53,8 @@ type LookOut struct {
 	Signature []byte     `json:"signature,omitempty"`
 	// Differences of a Damaged one, the first ten.
 	Differences []string `json:"differences,omitempty"`
+	// InUse says what runs with one that was finished, whatever its state; empty for nothing.
+	InUse string `json:"in_use,omitempty"`
 }
 
 func look(ctx context.Context, in LookIn) (LookOut, error) {
@@ -71,6 +75,11 @@ func look(ctx context.Context, in LookIn) (LookOut, error) {
 	out := LookOut{State: builds.Whole, Recipe: manifest.Recipe, Manifest: &head}
 	if out.Signature, err = node.ReadSignature(dir); err != nil {
 		return out, fmt.Errorf("cannot read the signature of %s: %w", dir, err)
+	}
+	if in.Home != "" {
+		if out.InUse, err = inUse(in.Home, dir); err != nil {
+			return out, err
+		}
 	}
 	if !in.Verify {
 		return out, nil
@@ -120,12 +129,15 @@ func begin(ctx context.Context, in MakeIn) (struct{}, error) {
 		return struct{}{}, err
 	}
 	a := in.Artifact
-	state, err := look(ctx, LookIn{Artifact: a})
+	state, err := look(ctx, LookIn{Artifact: a, Home: in.Layout.Home})
 	if err != nil {
 		return struct{}{}, err
 	}
 	if state.State == builds.Foreign {
 		return struct{}{}, foreign(a)
+	}
+	if state.InUse != "" {
+		return struct{}{}, node.Failf(node.CodeInUse, "%v", used(a, state.InUse))
 	}
 	owner, err := builds.LookUser(in.Layout.User)
 	if err != nil {
@@ -295,16 +307,8 @@ func finish(ctx context.Context, in MakeIn) (FinishOut, error) {
 	fail := func(err error) (FinishOut, error) {
 		return FinishOut{}, fmt.Errorf("cannot finish %s: %w", a.Prefix, err)
 	}
-	for _, pattern := range spare[a.Tool] {
-		found, err := filepath.Glob(filepath.Join(a.Prefix, pattern))
-		if err != nil {
-			return fail(err)
-		}
-		for _, p := range found {
-			if err := os.RemoveAll(p); err != nil {
-				return fail(err)
-			}
-		}
+	if err := builds.RemoveMatching(a.Prefix, spare[a.Tool]); err != nil {
+		return fail(err)
 	}
 	var m mark
 	if err := builds.ReadJSON(filepath.Join(a.Prefix, builds.MarkFile), &m); err != nil {

@@ -62,6 +62,8 @@ func (m Maker) Check(ctx context.Context, t builds.Toolchain, _ func(string)) er
 		case state.State == builds.Foreign:
 			return fmt.Errorf("%s: %w", m.Builder.Name, foreign(a))
 		case m.has(state, a):
+		case state.InUse != "":
+			return fmt.Errorf("%s: %w", m.Builder.Name, used(a, state.InUse))
 		default:
 			if err := m.room(ctx, a); err != nil {
 				return err
@@ -78,7 +80,7 @@ func (m Maker) has(state LookOut, a builds.Artifact) bool {
 
 func (m Maker) look(ctx context.Context, a builds.Artifact, verify bool) (LookOut, error) {
 	var out LookOut
-	err := m.Builder.Host.Call(ctx, "toolchain.look", LookIn{Artifact: a, Verify: verify}, nil, &out, nil)
+	err := m.Builder.Host.Call(ctx, "toolchain.look", LookIn{Artifact: a, Home: m.Layout.Home, Verify: verify}, nil, &out, nil)
 	return out, err
 }
 

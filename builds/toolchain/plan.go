@@ -84,6 +84,7 @@ func (w workshop) plan(ctx context.Context, in PlanIn) (Planned, error) {
 			return out, err
 		}
 	}
+	out.Said = append(out.Said, in.Sources.departures(out.Artifacts)...)
 	compile := false
 	for _, a := range out.Artifacts {
 		state, err := look(ctx, LookIn{Artifact: a})
@@ -114,7 +115,7 @@ func planRuby(ctx context.Context, _ fetcher, in PlanIn, a builds.Artifact, out 
 	a.RubyBuild, a.From = rb.at.Commit, rb.String()
 	text, own := s.Definitions[in.Ruby]
 	if own {
-		a.From = "refit.yml"
+		a.From = byConfig
 		out.Said = append(out.Said, fmt.Sprintf("ruby %s is compiled by a definition from refit.yml, not by one of ruby-build's", in.Ruby))
 	} else if text, err = rb.definition(in.Ruby); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -64,6 +65,27 @@ func (s Sources) filled() Sources {
 	return s
 }
 
+// byConfig vouches for what refit.yml alone has a checksum of.
+const byConfig = "refit.yml"
+
+// departures are the ways in which artifacts are made as refit.yml says and not as all
+// make them, a line each.
+func (s Sources) departures(all []builds.Artifact) []string {
+	var out []string
+	for _, a := range all {
+		if a.Tool == "ruby" && !slices.Equal(a.Configure, DefaultConfigure()) {
+			out = append(out, fmt.Sprintf("ruby %s is compiled with %s instead of %s: toolchain.ruby_build.configure in refit.yml says so",
+				a.Version, cmp.Or(strings.Join(a.Configure, " "), "no options"), strings.Join(DefaultConfigure(), " ")))
+		}
+		for _, f := range a.Archives {
+			if f.By == byConfig {
+				out = append(out, fmt.Sprintf("%s is held to a checksum that refit.yml alone gives: no list of upstream's has one", path.Base(f.URL)))
+			}
+		}
+	}
+	return out
+}
+
 // vouched is an archive's checksum and who vouches for it: by's own, which may be
 // empty, held against refit.yml's.
 func (s Sources) vouched(file, sum, by string) (string, string, error) {
@@ -76,7 +98,7 @@ func (s Sources) vouched(file, sum, by string) (string, string, error) {
 	case sum != "" && own != sum:
 		return "", "", refuse("the checksum of %s is %s by refit.yml and %s by %s; find out which is right, and correct or remove toolchain.checksums", file, own, sum, by)
 	case sum == "":
-		return own, "refit.yml", nil
+		return own, byConfig, nil
 	}
 	return own, by + " and refit.yml", nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -48,7 +47,7 @@ func (c config) check(w *wrongs) {
 	if c.Domain != "" && !domain.MatchString(c.Domain) {
 		w.say("domain", "%q is no domain such as vmst.io", c.Domain)
 	}
-	w.remote("upstream.repository", c.Upstream.Repository)
+	w.repository("upstream.repository", c.Upstream.Repository)
 	required("ssh.user", c.SSH.User)
 	required("ssh.known_hosts", c.SSH.KnownHosts)
 	port("ssh.port", c.SSH.Port)
@@ -77,9 +76,7 @@ func (c config) check(w *wrongs) {
 	}
 	c.Toolchain.check(w)
 	for field, u := range map[string]string{"mirrors.gems": c.Mirrors.Gems, "mirrors.npm": c.Mirrors.NPM, "mirrors.ruby": c.Mirrors.Ruby, "mirrors.node": c.Mirrors.Node} {
-		if u != "" {
-			w.url(field, u, "http or https URL", "https", "http")
-		}
+		w.registry(field, u)
 	}
 	for from, to := range c.Mirrors.Git {
 		// What is rewritten is the beginning of an address, in whatever form the
@@ -87,7 +84,10 @@ func (c config) check(w *wrongs) {
 		if strings.TrimSpace(from) == "" {
 			w.say("mirrors.git", "%q stands for every address", from)
 		}
-		w.remote("mirrors.git", to)
+		if secretIn(from) {
+			w.say("mirrors.git", noSecret)
+		}
+		w.repository("mirrors.git", to)
 	}
 	if c.Mirrors.YarnChecksums != "" && len(strings.TrimSpace(c.Mirrors.YarnChecksumsWhy)) < 8 {
 		w.say("mirrors.yarn_checksums_why", "must tell the team, in a few words, why yarn's checks are changed")
@@ -261,51 +261,4 @@ func (w *wrongs) port(field string, n int) {
 	if n < 1 || n > 65535 {
 		w.say(field, "%d is no port", n)
 	}
-}
-
-// unshown is said of an address that holds a name or a password, without it.
-const unshown = "has a user or a password before its host, and refit shows addresses in plans and logs: leave it out here"
-
-// url says what is wrong with the URL of a server; like is what it should be.
-func (w *wrongs) url(field, text, like string, schemes ...string) {
-	good := isURL(text, schemes...)
-	switch u, err := url.Parse(text); {
-	case !good && strings.Contains(text, "@"), err == nil && u.User != nil:
-		w.say(field, unshown)
-	case !good:
-		w.say(field, "%q is no %s", text, like)
-	}
-}
-
-// remote says what is wrong with the address of a repository. A name alone is no secret
-// where ssh wants one.
-func (w *wrongs) remote(field, text string) {
-	if scpForm.MatchString(text) {
-		return
-	}
-	good := isURL(text, "https", "http", "ssh", "git", "file")
-	named := false
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		_, password := u.User.Password()
-		named = password || u.Scheme != "ssh"
-	}
-	switch {
-	case named, !good && strings.Contains(text, "@"):
-		w.say(field, unshown)
-	case !good:
-		w.say(field, "%q is neither a URL nor git's user@host:path", text)
-	}
-}
-
-// isURL tells whether text is a URL of one of the schemes, with a host or, for a
-// file, a path.
-func isURL(text string, schemes ...string) bool {
-	u, err := url.Parse(text)
-	if err != nil || !slices.Contains(schemes, u.Scheme) {
-		return false
-	}
-	if u.Scheme == "file" {
-		return filepath.IsAbs(u.Path)
-	}
-	return u.Hostname() != ""
 }

@@ -69,7 +69,7 @@ func (c config) checkStore(w *wrongs) {
 	if c.CDN == nil {
 		return
 	}
-	w.url("cdn.host", c.CDN.Host, "CDN_HOST such as https://assets.example.org", "https", "http")
+	w.url("cdn.host", c.CDN.Host, "CDN_HOST such as https://assets.example.org")
 	if strings.HasSuffix(c.CDN.Host, "/") {
 		w.say("cdn.host", "has a slash at its end, which a CDN_HOST has not")
 	}
@@ -86,7 +86,7 @@ func (s *s3Config) check(w *wrongs, field string) {
 	if s == nil {
 		return
 	}
-	w.url(field+".endpoint", s.Endpoint, "URL such as https://fra1.digitaloceanspaces.com", "https", "http")
+	w.url(field+".endpoint", s.Endpoint, "URL such as https://fra1.digitaloceanspaces.com")
 	if !bucketName.MatchString(s.Bucket) {
 		w.say(field+".bucket", "%q is no bucket's name", s.Bucket)
 	}

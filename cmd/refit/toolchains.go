@@ -29,7 +29,7 @@ func (c toolchainConfig) check(w *wrongs) {
 		}
 	}
 	b := c.RubyBuild
-	w.remote("toolchain.ruby_build.repository", b.Repository)
+	w.repository("toolchain.ruby_build.repository", b.Repository)
 	if !wholeCommit.MatchString(b.Revision) {
 		w.say("toolchain.ruby_build.revision", "%q is no whole commit hash (40 digits of 0-9a-f): a branch or a tag may move", b.Revision)
 	}
