@@ -25,12 +25,14 @@ type TakeOut struct {
 	Made    time.Time `json:"made,omitzero"`
 	Files   int       `json:"files,omitempty"`
 	Bytes   int64     `json:"bytes,omitempty"`
+	// Mirrors are what it was made with, see PartIn.
+	Mirrors map[string]string `json:"mirrors,omitempty"`
 	// Harm says what was wrong with one that was kept; it is gone.
 	Harm string `json:"harm,omitempty"`
 }
 
 func told(rec kept) TakeOut {
-	return TakeOut{Found: true, Release: rec.Release, Made: rec.Made, Files: len(rec.Files), Bytes: rec.bytes()}
+	return TakeOut{Found: true, Release: rec.Release, Made: rec.Made, Mirrors: rec.Mirrors, Files: len(rec.Files), Bytes: rec.bytes()}
 }
 
 // take puts a part that is kept into the release, after it was hashed again.
@@ -113,7 +115,7 @@ func keep(ctx context.Context, in PartIn) (TakeOut, error) {
 		return TakeOut{}, fmt.Errorf("cannot keep the %s: %w", in.Kind, err)
 	}
 	defer lock.Close()
-	rec := kept{Kind: in.Kind, Key: key, Release: in.Version.String()}
+	rec := kept{Kind: in.Kind, Key: key, Release: in.Version.String(), Mirrors: in.Mirrors}
 	var f Fetches
 	switch err := readJSON(partFetches(dir, in.Kind), &f); {
 	case err == nil && in.Kind != Assets:

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"vmst.io/refit/builds/attest"
 )
 
 // making is a build at work: the parts of a release, one after the other, each taken
@@ -16,6 +18,8 @@ type making struct {
 	say   func(string)
 	// fetched: yarn is there, with all packages of this release.
 	fetched bool
+	// kept are the parts of earlier builds that were taken.
+	kept []attest.Kept
 }
 
 // call asks the builder host for a verb.
@@ -45,6 +49,7 @@ func (m *making) take(ctx context.Context, k Kind) (bool, error) {
 	if out.Found {
 		m.say(fmt.Sprintf("%s: made from the same for %s on %s, %d files verified", k, out.Release, out.Made.Format(time.DateOnly), out.Files))
 		m.built.Kept = append(m.built.Kept, k)
+		m.kept = append(m.kept, attest.Kept{Name: string(k), Release: out.Release, Made: out.Made, Mirrors: out.Mirrors})
 	}
 	return out.Found, nil
 }
@@ -193,7 +198,7 @@ func (m *making) conclude(ctx context.Context) error {
 		}
 		m.say(fmt.Sprintf("the tracked files are unmodified after the build, and all %d files that the asset manifests name are there", proof.Assets))
 		var out FinishOut
-		if err := m.call(ctx, "build.finish", FinishIn{Layout: m.r.Layout, Version: v, Recipe: m.built.Recipe, Toolchain: m.r.Toolchain, Departures: m.built.Departures, Claims: m.b.claims(m.r)}, &out); err != nil {
+		if err := m.call(ctx, "build.finish", FinishIn{Layout: m.r.Layout, Version: v, Recipe: m.built.Recipe, Toolchain: m.r.Toolchain, Departures: m.built.Departures, Claims: m.claims()}, &out); err != nil {
 			return err
 		}
 		for _, gap := range out.Gaps {

@@ -44,6 +44,9 @@ type PartIn struct {
 	Env map[string]string `json:"env,omitempty"`
 	// YarnChecksums is yarn's checksumBehavior, see Mirrors.
 	YarnChecksums string `json:"yarn_checksums,omitempty"`
+	// Mirrors are what is fetched from for it instead of the public registries, by kind and
+	// without what may be secret. They are for the record.
+	Mirrors map[string]string `json:"mirrors,omitempty"`
 	// Trusted are the registries whose word alone decides what is in it.
 	Trusted Registries `json:"trusted,omitzero"`
 }
@@ -169,7 +172,7 @@ func noAsset(p string) bool {
 
 // part is a part of this recipe.
 func (r Recipe) part(k Kind) PartIn {
-	return PartIn{Layout: r.Layout, Version: r.Release.Version, Kind: k, Toolchain: r.Toolchain, Env: maps.Clone(r.Env), YarnChecksums: r.Mirrors.YarnChecksums, Trusted: r.trusted().of(k)}
+	return PartIn{Layout: r.Layout, Version: r.Release.Version, Kind: k, Toolchain: r.Toolchain, Env: maps.Clone(r.Env), YarnChecksums: r.Mirrors.YarnChecksums, Mirrors: r.mirrorsOf(k), Trusted: r.trusted().of(k)}
 }
 
 // place is where the part lies in a release.

@@ -41,6 +41,8 @@ type kept struct {
 	// Release is the one for which it was made, Made when.
 	Release string    `json:"release"`
 	Made    time.Time `json:"made"`
+	// Mirrors are what was fetched from for it, see PartIn.
+	Mirrors map[string]string `json:"mirrors,omitempty"`
 	// Fetched is what registries served for it.
 	Fetched *Fetches     `json:"fetched,omitempty"`
 	Files   []node.Entry `json:"files"`

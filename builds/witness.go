@@ -29,26 +29,41 @@ type Claims struct {
 	Repository string `json:"repository"`
 	// Mirrors are what was fetched from instead of the public registries, by kind.
 	Mirrors map[string]string `json:"mirrors,omitempty"`
-	Steps   []attest.Step     `json:"steps"`
+	// Steps are those that were run, Kept the parts that earlier builds had made.
+	Steps []attest.Step `json:"steps"`
+	Kept  []attest.Kept `json:"kept,omitempty"`
 	// Refit is the version of refit.
 	Refit string `json:"refit"`
 }
 
 // claims are this build's.
-func (b *Builder) claims(r Recipe) Claims {
-	c := Claims{Repository: publicURL(b.Upstream), Refit: b.Refit, Mirrors: map[string]string{}}
-	for kind, at := range map[string]string{"gems": r.Mirrors.Gems, "npm": r.Mirrors.NPM} {
-		if at != "" {
-			c.Mirrors[kind] = publicURL(at)
+func (m *making) claims() Claims {
+	c := Claims{Repository: publicURL(m.b.Upstream), Refit: m.b.Refit, Mirrors: m.r.mirrorsOf(Assets), Kept: m.kept}
+	for _, s := range m.r.Steps() {
+		// Those of a part that was kept were run by another build, maybe with other mirrors.
+		if slices.ContainsFunc(m.built.Steps, func(t StepTime) bool { return t.Name == s.Name }) {
+			c.Steps = append(c.Steps, attest.Step{Name: s.Name, Argv: s.Argv, Network: !s.Offline})
 		}
 	}
-	for _, g := range r.Mirrors.Git {
-		c.Mirrors["git "+publicURL(g.From)] = publicURL(g.To)
-	}
-	for _, s := range r.Steps() {
-		c.Steps = append(c.Steps, attest.Step{Name: s.Name, Argv: s.Argv, Network: !s.Offline})
-	}
 	return c
+}
+
+// mirrorsOf are those that a part is made with, by kind and without what may be secret.
+// Assets are made with gems and packages.
+func (r Recipe) mirrorsOf(k Kind) map[string]string {
+	all := map[string]string{}
+	if at := r.Mirrors.Gems; at != "" && k != Packages && k != Streaming {
+		all["gems"] = publicURL(at)
+	}
+	if at := r.Mirrors.NPM; at != "" && k != Bundle {
+		all["npm"] = publicURL(at)
+	}
+	if k == Bundle || k == Assets {
+		for _, g := range r.Mirrors.Git {
+			all["git "+publicURL(g.From)] = publicURL(g.To)
+		}
+	}
+	return all
 }
 
 // publicURL is a URL without what may be secret in it.
@@ -251,7 +266,7 @@ func (w *witness) state(files []node.Entry) ([]node.Entry, error) {
 	s := attest.NewStatement(w.in.Version.String(), tree, attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{
 			ExternalParameters:   attest.External{Repository: w.in.Claims.Repository, Tag: w.src.Tag.Name, Departures: w.in.Departures, Mirrors: w.in.Claims.Mirrors},
-			InternalParameters:   attest.Internal{Recipe: w.in.Recipe, Steps: w.in.Claims.Steps},
+			InternalParameters:   attest.Internal{Recipe: w.in.Recipe, Steps: w.in.Claims.Steps, Kept: w.in.Claims.Kept},
 			ResolvedDependencies: w.materials(sums),
 		},
 		RunDetails: attest.RunDetails{

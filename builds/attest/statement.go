@@ -64,7 +64,21 @@ type External struct {
 type Internal struct {
 	// Recipe is the digest of the recipe.
 	Recipe string `json:"recipe"`
-	Steps  []Step `json:"steps"`
+	// Steps are those that were run, in order. Kept are the parts of the release that an
+	// earlier build made, so that the steps that make them were not.
+	Steps []Step `json:"steps"`
+	Kept  []Kept `json:"kept,omitempty"`
+}
+
+// Kept is a part that an earlier build on the same host had made.
+type Kept struct {
+	// Name is the part's: "bundle", "packages", "assets", "streaming".
+	Name string `json:"name"`
+	// Release is the one that it was made for, Made when.
+	Release string    `json:"release"`
+	Made    time.Time `json:"made"`
+	// Mirrors are what was fetched from for it instead of the public registries.
+	Mirrors map[string]string `json:"mirrors,omitempty"`
 }
 
 // Step is one command of the build.
