@@ -37,20 +37,23 @@ func TestNodesAreDividedAmongBuildersByTheirSystems(t *testing.T) {
 		"two": {
 			[]string{"sulu"},
 			[]string{"sulu", "kirk", "scotty"},
-			map[string][]string{"khan": {"spock", "decker"}, "sulu": {"kirk", "scotty"}}, nil,
+			map[string][]string{"khan": {"spock", "decker"}, "sulu": {"kirk", "scotty"}},
+			nil,
 		},
 		"a node that builds":           {[]string{"kirk"}, []string{"kirk"}, map[string][]string{"khan": {"spock", "scotty", "decker"}, "kirk": {"kirk"}}, nil},
 		"a builder for nobody":         {[]string{"sulu"}, []string{"sulu"}, map[string][]string{"khan": {"kirk", "spock", "scotty", "decker"}}, nil},
 		"the first builder for nobody": {[]string{"sulu"}, []string{"khan"}, map[string][]string{"sulu": {"kirk", "spock", "scotty", "decker"}}, nil},
 		"two of one system": {
-			[]string{"sulu"}, nil,
+			[]string{"sulu"},
+			nil,
 			map[string][]string{"sulu": {"kirk", "spock", "scotty", "decker"}},
 			[]string{"are both builders and run debian 13 (amd64): which of them builds?"},
 		},
 		"a node that nobody builds for": {
 			[]string{"sulu"},
 			[]string{"sulu"},
-			map[string][]string{"khan": {"kirk", "spock", "scotty", "decker"}}, nil,
+			map[string][]string{"khan": {"kirk", "spock", "scotty", "decker"}},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
