@@ -109,7 +109,7 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 		"build.take":   {prepare: halfBuilt, in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Assets}, watch: opsFiles},
 		"build.keep":   {prepare: halfBuilt, in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Assets}, watch: opsFiles},
 		"build.clear":  {prepare: halfBuilt + "; mv $r/app $r/node_modules", in: builds.PartIn{Layout: layout, Version: version, Kind: builds.Packages}, watch: opsFiles},
-		"build.gems":   {prepare: halfBuilt + "; touch $r/Gemfile.lock", in: builds.GemsIn{Layout: layout, Version: version}, watch: opsFiles},
+		"build.gems":   {prepare: halfBuilt + "; touch $r/Gemfile.lock; mkdir -p /root/ops/cache/bundle", in: builds.GemsIn{Layout: layout, Version: version}, watch: opsFiles},
 		"build.settle": {prepare: halfBuilt, in: builds.SettleIn{Layout: layout, Version: version}, watch: opsFiles},
 		"build.log":    {prepare: "mkdir -p /root/ops/cache; echo all > /root/ops/file", in: builds.LogIn{Layout: layout, Of: "v4.5.2", Step: "gems", From: "/root/ops/file"}, watch: opsFiles},
 		"build.evict":  {prepare: "mkdir -p /root/ops/cache/kept/bundle/k/tree; echo '{}' > /root/ops/cache/kept/bundle/k/entry.json; touch -d 2000-01-01 /root/ops/cache/kept/bundle/k/entry.json", in: builds.EvictIn{Layout: layout, Age: time.Hour}, watch: opsFiles},
