@@ -18,6 +18,7 @@ func TestLabVerifyFindsWhateverIsNotAsItWasBuilt(t *testing.T) {
 			t.Fatalf("%s on %s: %v\n%s", script, host, err, out)
 		}
 	}
+	f.must(t, 0, "", []string{"place", "--to", "v4.5.10"}) // another release, to put in its place
 	f.must(t, 0, "", []string{"verify"}, "unmodified, signed by refit with ED25519 key SHA256:")
 	const live = "/home/mastodon/releases/v4.5.2"
 	for _, c := range []struct {
@@ -45,8 +46,8 @@ func TestLabVerifyFindsWhateverIsNotAsItWasBuilt(t *testing.T) {
 			[]string{"mastodon-web.service works in a directory that was moved away", "spock does not run v4.5.2"},
 		},
 		{
-			"the release before, under its name", "scotty", "cd ..; mv v4.5.2 /root/kept; cp -a v4.5.1 v4.5.2", "cd ..; rm -rf v4.5.2; mv /root/kept v4.5.2",
-			[]string{".refit/manifest.json (refit's own): is the manifest of v4.5.1"},
+			"another release under its name", "scotty", "cd ..; mv v4.5.2 /root/kept; cp -a v4.5.10 v4.5.2", "cd ..; rm -rf v4.5.2; mv /root/kept v4.5.2",
+			[]string{".refit/manifest.json (refit's own): is the manifest of v4.5.10"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
