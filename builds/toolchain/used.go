@@ -6,14 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/hosts/node"
 )
-
-// runtimeLinks are the links below .refit through which a release reaches its runtimes.
-var runtimeLinks = []string{"ruby", "bundler", "node"}
 
 // inUse tells what on this host runs with the toolchain in dir, so that it must stay as
 // it is; empty for nothing. A builder may be a node too, and making a toolchain takes
@@ -24,7 +21,7 @@ func inUse(home, dir string) (string, error) {
 		return "", fmt.Errorf("cannot tell which release is live: %w", err)
 	}
 	if err == nil {
-		for _, name := range runtimeLinks {
+		for _, name := range node.RuntimeLinks() {
 			to, err := os.Readlink(filepath.Join(live, ".refit", name))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -37,7 +34,14 @@ func inUse(home, dir string) (string, error) {
 			}
 		}
 	}
-	return runsFrom(dir)
+	pid, program, err := node.RunsFrom(dir)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell what runs from %s: %w", dir, err)
+	}
+	if pid > 0 {
+		return fmt.Sprintf("process %d (%s) runs from it", pid, program), nil
+	}
+	return "", nil
 }
 
 // leadsInto tells whether a path is dir or lies below it, as it stands or over links.
@@ -48,24 +52,6 @@ func leadsInto(path, dir string) bool {
 	}
 	to, err := filepath.EvalSymlinks(path)
 	return err == nil && into(to)
-}
-
-// runsFrom names a process whose program lies in dir.
-func runsFrom(dir string) (string, error) {
-	all, err := os.ReadDir("/proc")
-	if err != nil {
-		return "", fmt.Errorf("cannot tell what runs from %s: %w", dir, err)
-	}
-	for _, p := range all {
-		if _, err := strconv.Atoi(p.Name()); err != nil {
-			continue
-		}
-		program, err := os.Readlink(filepath.Join("/proc", p.Name(), "exe"))
-		if err == nil && strings.HasPrefix(program, dir+"/") { // else it has ended, or is the kernel's own
-			return fmt.Sprintf("process %s (%s) runs from it", p.Name(), filepath.Base(program)), nil
-		}
-	}
-	return "", nil
 }
 
 // used is the refusal to make a toolchain again that something runs with.

@@ -14,6 +14,10 @@ import (
 // runtimeLinks are the links below .refit through which a release reaches its runtimes.
 var runtimeLinks = []string{"ruby", "bundler", "node"}
 
+// RuntimeLinks are the links below a release's .refit through which it reaches its
+// runtimes.
+func RuntimeLinks() []string { return slices.Clone(runtimeLinks) }
+
 // unfinishedFile marks what is being built, see package builds.
 const unfinishedFile = metaDir + "/unfinished"
 
@@ -80,6 +84,9 @@ func (m Machine) namedToolchains(homeDir string) (map[string][]string, error) {
 	}
 	return named, nil
 }
+
+// RunsFrom finds a process of this host whose program lies in dir: its pid and name, or 0.
+func RunsFrom(dir string) (pid int, name string, err error) { return Machine{}.runsFrom(dir) }
 
 // runsFrom finds a process whose program lies in dir: its pid and name, or 0.
 func (m Machine) runsFrom(dir string) (pid int, name string, err error) {
