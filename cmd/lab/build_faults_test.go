@@ -3,10 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -14,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"vmst.io/refit/hosts/lab"
 )
@@ -23,29 +20,13 @@ import (
 // that by giving false.
 func (f *fleet) front(t *testing.T, port int, bad func(http.ResponseWriter, *http.Request) bool) string {
 	t.Helper()
-	l, err := f.Listen(lab.Gateway + ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("%s:%d", lab.Gateway, port)})
 	proxy.Transport = &http.Transport{DialContext: f.DialContext}
-	s := &http.Server{
-		ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(t.Context()) },
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !bad(w, r) {
-				proxy.ServeHTTP(w, r)
-			}
-		}),
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
+	return f.serve(t, lab.Gateway+":0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !bad(w, r) {
+			proxy.ServeHTTP(w, r)
 		}
-		<-ended
-	})
-	return "http://" + l.Addr().String()
+	}))
 }
 
 // brokenBuild is the release whose build a test breaks off; one of its gems comes from git.

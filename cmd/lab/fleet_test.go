@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,6 +174,26 @@ func (f *fleet) config(t *testing.T, changes ...string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// serve serves h at an address of the lab's network, port 0 for any, until the test is over,
+// and gives its URL.
+func (f *fleet) serve(t *testing.T, address string, h http.Handler) string {
+	t.Helper()
+	l, err := f.Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(t.Context()) }}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
+	return "http://" + l.Addr().String()
 }
 
 // underLoad lets users work on the site while do runs, and asks that none notices.

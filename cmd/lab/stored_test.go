@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,30 +121,14 @@ func (d *depot) serveS3(t *testing.T) string {
 // serveAssets serves the assets' bucket as a CDN does, and gives CDN_HOST.
 func (d *depot) serveAssets(t *testing.T) string {
 	t.Helper()
-	l, err := d.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	files := http.FileServer(http.Dir(filepath.Join(d.root, "refit-assets")))
-	s := &http.Server{
-		ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(t.Context()) },
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			d.asked.Add(1)
-			if d.cross.Load() {
-				w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
-			}
-			files.ServeHTTP(w, r)
-		}),
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
+	return d.serve(t, "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.asked.Add(1)
+		if d.cross.Load() {
+			w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
 		}
-		<-ended
-	})
-	return (&url.URL{Scheme: "http", Host: l.Addr().String()}).String()
+		files.ServeHTTP(w, r)
+	}))
 }
 
 // cutInPlace takes a host off the network when so many bytes of a release have reached it,

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,9 +58,9 @@ func (f *fleet) watched(t *testing.T, policy string) *watched {
 	if !strings.Contains(text, "/git/mastodon.git\n") {
 		t.Fatalf("the lab's refit.yml is not as this test knows it:\n%s", text)
 	}
-	text = strings.Replace(text, "/git/mastodon.git\n", "/git/mastodon.git\n  github: mastodon/mastodon\n  api: "+w.serve(t, w.hub)+"\n", 1)
+	text = strings.Replace(text, "/git/mastodon.git\n", "/git/mastodon.git\n  github: mastodon/mastodon\n  api: "+w.serve(t, "127.0.0.1:0", w.hub)+"/\n", 1)
 	text += "\nwatch:\n  every: 1m\n  feed: none\n\npolicy:\n  patch: " + policy + "\n  settle: 0s\n\nnotify:\n  slack:\n    channel: " + w.slack.Channel() +
-		"\n    token: {file: " + token + "}\n    api: " + w.serve(t, w.slack) + "api/\n"
+		"\n    token: {file: " + token + "}\n    api: " + w.serve(t, "127.0.0.1:0", w.slack) + "/api/\n"
 	w.config = filepath.Join(t.TempDir(), "refit.yml")
 	w.write(t, text)
 	w.hub.AddRepo("mastodon/mastodon")
@@ -76,25 +73,6 @@ func (w *watched) write(t *testing.T, text string) {
 	if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// serve serves h where refit is and gives its address.
-func (w *watched) serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	l, err := w.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(t.Context()) }}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		<-ended
-	})
-	return "http://" + l.Addr().String() + "/"
 }
 
 // git runs git in upstream's repository.
