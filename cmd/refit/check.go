@@ -130,6 +130,7 @@ func (c config) check(w *wrongs) {
 		w.say("keep", "%d: at least one release beside the live one must stay, or there is nothing to roll back to", c.Keep)
 	}
 	c.checkStore(w)
+	c.Cloud.check(w)
 	c.checkUpstream(w)
 	c.checkSigning(w)
 	c.checkPolicy(w)

@@ -43,6 +43,7 @@ type config struct {
 	KeepAssets int           `yaml:"keep_assets"`
 	Store      storeConfig   `yaml:"store"`
 	CDN        *cdnConfig    `yaml:"cdn"`
+	Cloud      *cloudConfig  `yaml:"cloud"`
 	Watch      watchConfig   `yaml:"watch"`
 	Policy     policyConfig  `yaml:"policy"`
 	Flings     []flingConfig `yaml:"flings"`
@@ -83,6 +84,8 @@ type hostConfig struct {
 	Roles   []hosts.Role    `yaml:"roles"`
 	Web     *webConfig      `yaml:"web"`
 	Sidekiq []sidekiqConfig `yaml:"sidekiq"`
+	// Droplet is the machine's ID in the cloud account; 0 to find it by its address.
+	Droplet int `yaml:"droplet"`
 }
 
 type webConfig struct {

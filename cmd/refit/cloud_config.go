@@ -1,0 +1,79 @@
+package main
+
+import "slices"
+
+// cloudConfig is the account that the fleet's machines are in.
+type cloudConfig struct {
+	Token *secretConfig `yaml:"token"`
+	API   string        `yaml:"api"`
+	// Balancer and Database are names or IDs; "" for none.
+	Balancer  string          `yaml:"balancer"`
+	Database  string          `yaml:"database"`
+	Snapshots snapshotsConfig `yaml:"snapshots"`
+	Golden    goldenConfig    `yaml:"golden"`
+}
+
+// snapshotsConfig says what is kept of nodes before an upgrade.
+type snapshotsConfig struct {
+	// Tiers are those of which one node is kept, PowerOff those whose node is switched
+	// off for it.
+	Tiers    []string `yaml:"tiers"`
+	PowerOff []string `yaml:"power_off"`
+	// Keep is how many of a tier stay whatever their age, Days how long the others do.
+	Keep int `yaml:"keep"`
+	Days int `yaml:"days"`
+}
+
+// goldenConfig says how many images for new nodes stay.
+type goldenConfig struct {
+	Keep int `yaml:"keep"`
+	Days int `yaml:"days"`
+}
+
+// tiers are those whose nodes an upgrade changes.
+var tiers = []string{"web", "sidekiq"}
+
+func (c *cloudConfig) check(w *wrongs) {
+	if c == nil {
+		return
+	}
+	if c.Token == nil {
+		w.say("cloud.token", "is missing: {file: …} or {env: DIGITALOCEAN_ACCESS_TOKEN}")
+	}
+	c.Token.check(w, "cloud.token")
+	if c.API != "" {
+		w.url("cloud.api", c.API, "URL such as https://api.digitalocean.com/")
+	}
+	for field, list := range map[string][]string{"cloud.snapshots.tiers": c.Snapshots.Tiers, "cloud.snapshots.power_off": c.Snapshots.PowerOff} {
+		for _, t := range list {
+			if !slices.Contains(tiers, t) {
+				w.say(field, "%q: web or sidekiq", t)
+			}
+		}
+	}
+	for field, n := range map[string]int{"cloud.snapshots.keep": c.Snapshots.Keep, "cloud.golden.keep": c.Golden.Keep} {
+		if n < 1 {
+			w.say(field, "%d: at least one must stay", n)
+		}
+	}
+	for field, n := range map[string]int{"cloud.snapshots.days": c.Snapshots.Days, "cloud.golden.days": c.Golden.Days} {
+		if n < 0 {
+			w.say(field, "%d is negative", n)
+		}
+	}
+}
+
+// UnmarshalYAML fills in the defaults of what the file does not name.
+func (c *cloudConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain cloudConfig
+	p := plain{
+		API:       "https://api.digitalocean.com/",
+		Snapshots: snapshotsConfig{Tiers: slices.Clone(tiers), Keep: 2, Days: 14},
+		Golden:    goldenConfig{Keep: 2, Days: 60},
+	}
+	if err := unmarshal(&p); err != nil {
+		return err
+	}
+	*c = cloudConfig(p)
+	return nil
+}

@@ -1,0 +1,92 @@
+package cloud
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MadeTag stands on whatever refit makes.
+const MadeTag = "refit"
+
+// Purpose is what refit made something for.
+type Purpose string
+
+// The purposes.
+const (
+	// ForUndo is a snapshot from before an upgrade.
+	ForUndo Purpose = "snapshot"
+	// ForBirth is an image that new nodes are made from.
+	ForBirth Purpose = "golden"
+	// ForRehearsal is gone when its rehearsal is over.
+	ForRehearsal Purpose = "rehearsal"
+	// ForReplacement is a node that takes another's place or stands beside it.
+	ForReplacement Purpose = "replacement"
+)
+
+// unfit is what a tag may not hold: letters, digits, colon, dash and underscore may
+// stand in one (official description, Tags).
+var unfit = regexp.MustCompile(`[^A-Za-z0-9:_-]`)
+
+// word is text in the form that tags allow.
+func word(text string) string { return unfit.ReplaceAllString(text, "-") }
+
+// FleetTag stands on whatever refit made for that fleet.
+func FleetTag(fleet string) string { return "refit:fleet:" + word(fleet) }
+
+// PurposeTag says what it was made for.
+func PurposeTag(p Purpose) string { return "refit:kind:" + string(p) }
+
+// RunTag names the run that made it.
+func RunTag(run string) string { return "refit:run:" + word(run) }
+
+// TierTag names the tier that it is of.
+func TierTag(tier string) string { return "refit:tier:" + word(tier) }
+
+// ReleaseTag names the release that it has.
+func ReleaseTag(release string) string { return "refit:release:" + word(release) }
+
+// ExpiryTag says until when it is needed, to the second.
+func ExpiryTag(at time.Time) string { return "refit:expires:" + strconv.FormatInt(at.Unix(), 10) }
+
+// Expiry reads the tag of that kind, if there is one.
+func Expiry(tags []string) (time.Time, bool) {
+	for _, t := range tags {
+		if text, ok := strings.CutPrefix(t, "refit:expires:"); ok {
+			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+				return time.Unix(n, 0).UTC(), true
+			}
+		}
+	}
+	return time.Time{}, false
+}
+
+// Ours tells whether refit made it, for that fleet and that purpose: what is not ours in
+// all three is never deleted.
+func Ours(tags []string, fleet string, p Purpose) bool {
+	for _, t := range []string{MadeTag, FleetTag(fleet), PurposeTag(p)} {
+		if !slices.Contains(tags, t) {
+			return false
+		}
+	}
+	return true
+}
+
+// Marks are the tags of something that refit makes.
+func Marks(fleet string, p Purpose, run string, more ...string) []string {
+	return append([]string{MadeTag, FleetTag(fleet), PurposeTag(p), RunTag(run)}, more...)
+}
+
+// SnapshotName is the name of the snapshot of a host before a run; by it the snapshot is
+// found again.
+func SnapshotName(fleet, run, host string) string {
+	return fmt.Sprintf("refit-%s-%s-%s", fleet, run, host)
+}
+
+// GoldenName is the name of a tier's image after a run.
+func GoldenName(fleet, run, tier, release string) string {
+	return fmt.Sprintf("refit-%s-golden-%s-%s-%s", fleet, tier, release, run)
+}
