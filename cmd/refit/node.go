@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -28,6 +29,9 @@ func runNode(ctx context.Context, args []string, in io.Reader, out, errw io.Writ
 	defer cancel()
 	if err := node.Serve(ctx, verbs(), args, in, out); err != nil {
 		fmt.Fprintln(errw, err)
+		if errors.Is(err, node.ErrSealed) {
+			return node.SealedStatus
+		}
 		return exitFailed
 	}
 	return exitDone

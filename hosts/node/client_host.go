@@ -25,6 +25,8 @@ type FactsIn struct {
 	// Rights asks what sudo allows to the caller, and whether others than root can
 	// change refit's own files.
 	Rights bool `json:"rights,omitempty"`
+	// Permit, when set, asks for the host's permit and what it holds.
+	Permit *PermitIn `json:"permit,omitempty"`
 }
 
 // FileCheck asks whether a user can use a file.
@@ -81,6 +83,8 @@ type Facts struct {
 	Rights Rights `json:"rights"`
 	// Loose are files of refit's own that others than root can change, or own.
 	Loose []FileFact `json:"loose,omitempty"`
+	// Permit is the host's permit, if it was asked for.
+	Permit *PermitOut `json:"permit,omitempty"`
 	// Agent is the name of the agent's file, which holds the hash of its content.
 	Agent string `json:"agent"`
 	// Boot is the ID of the host's boot, Started when that was.

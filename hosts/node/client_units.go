@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -34,6 +36,8 @@ type UnitState struct {
 	Release string `json:"release,omitempty"`
 	// NeedReload: the unit's file changed on disk and daemon-reload was not run.
 	NeedReload bool `json:"need_reload,omitempty"`
+	// Guarded: systemd asks for this host's permit before it starts the unit.
+	Guarded bool `json:"guarded,omitempty"`
 }
 
 // Running tells whether the unit is active.
@@ -73,12 +77,17 @@ type UnitsOut struct {
 
 // Units does one operation on units and waits for its end. Start and stop of a
 // unit that is so already are no-ops. A start that failed is an error that names
-// the unit and its result; the states come with it.
+// the unit and its result; the states come with it. One that systemd did not even try
+// since the host has no permit is ErrSealed.
 func (a *Agent) Units(ctx context.Context, in UnitsIn, say func(string)) (UnitsOut, error) {
 	if in.Op == ShowUnits {
 		return call[UnitsOut](ctx, a, "units.show", in, nil, say)
 	}
-	return call[UnitsOut](ctx, a, "units", in, nil, say)
+	out, err := call[UnitsOut](ctx, a, "units", in, nil, say)
+	if errors.Is(err, ErrSealed) {
+		err = fmt.Errorf("%w. Is this the machine that it should be, and no clone? Then: refit seal --host %s", err, a.Host)
+	}
+	return out, err
 }
 
 // JournalIn asks for lines of a unit's journal.

@@ -32,6 +32,9 @@ var (
 	// ErrTimeout: the time that the request allowed has passed; the error's text
 	// says what is still going on.
 	ErrTimeout = errors.New("timed out")
+	// ErrSealed: the host has no permit for the machine that it is, so none of Mastodon's
+	// units starts there. It may be a clone; a person decides.
+	ErrSealed = errors.New("sealed")
 	// ErrSilent: nothing came from the host within the Agent's Deadline. The verb
 	// may still be running; repeating it is safe, it looks before it acts.
 	ErrSilent = hosts.ErrSilent
@@ -47,6 +50,7 @@ const (
 	CodeInUse     = "in-use"
 	CodeSignature = "signature"
 	CodeTimeout   = "timeout"
+	CodeSealed    = "sealed"
 	CodeFailed    = "failed"
 )
 
@@ -88,6 +92,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == CodeSignature
 	case ErrTimeout:
 		return e.Code == CodeTimeout
+	case ErrSealed:
+		return e.Code == CodeSealed
 	}
 	return false
 }

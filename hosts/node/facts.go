@@ -72,6 +72,13 @@ func (m Machine) facts(ctx context.Context, in FactsIn, _ io.Reader, _ func(stri
 			return f, err
 		}
 	}
+	if in.Permit != nil {
+		p, err := m.lookPermit(ctx, *in.Permit)
+		if err != nil {
+			return f, err
+		}
+		f.Permit = &p
+	}
 	f.Files = make([]FileFact, len(in.Files))
 	f.Commands = make([]CommandFact, len(in.Commands))
 	var g errgroup.Group

@@ -33,6 +33,35 @@ func (m Machine) keptAgent() (string, error) {
 	return kept, nil
 }
 
+// writeCheck puts a copy of this program where units ask it, unless the same lies there.
+// Another version of refit is replaced: all read the same permit, but the newest is
+// known to run here.
+func (m Machine) writeCheck() (changed bool, err error) {
+	from := m.proc("self", "exe")
+	if m.Agent != "" {
+		from = m.Agent
+	}
+	same, err := sameContent(from, m.checkProgram())
+	if err != nil || same && ours(m.checkProgram()) {
+		return false, err
+	}
+	return true, replace(from, m.checkProgram())
+}
+
+// sameContent tells whether two files hold the same bytes; one that is not there differs.
+func sameContent(a, b string) (bool, error) {
+	buf := make([]byte, 128<<10)
+	want, _, err := hashFile(a, buf)
+	if err != nil {
+		return false, err
+	}
+	got, _, err := hashFile(b, buf)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return got == want, err
+}
+
 // ours tells whether a file or folder can be changed by this process's user alone.
 func ours(path string) bool {
 	fi, err := os.Lstat(path)
@@ -45,18 +74,23 @@ func ours(path string) bool {
 
 // keep copies a program to a path that names its content, once.
 func keep(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	want, err := in.Stat()
+	want, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
 	if fi, err := os.Lstat(to); err == nil && fi.Mode().IsRegular() && ours(to) && fi.Size() == want.Size() {
 		return nil
 	}
+	return replace(from, to)
+}
+
+// replace copies a program to a path, whole and durably.
+func replace(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	dir := filepath.Dir(to)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -22,7 +22,8 @@ const HomeDir = "/home/mastodon"
 // machine itself; tests set its fields.
 type Machine struct {
 	// State is the directory of the fence and of job records; empty for StateDir. One
-	// that is set has RuntimeDir's files in run/ below it and toolchains in toolchains/.
+	// that is set has RuntimeDir's files in run/ below it, toolchains in toolchains/, and
+	// in root/ what else is the machine's: its firmware, its credentials, its unit files.
 	State string
 	// Proc is where the kernel's view of processes is; empty for /proc.
 	Proc string
@@ -55,6 +56,14 @@ func (m Machine) state(elem ...string) string {
 		dir = StateDir
 	}
 	return filepath.Join(append([]string{dir}, elem...)...)
+}
+
+// root is a path of the machine's that is not refit's own, without the leading slash.
+func (m Machine) root(elem ...string) string {
+	if m.State != "" {
+		return m.state(append([]string{"root"}, elem...)...)
+	}
+	return filepath.Join(append([]string{"/"}, elem...)...)
 }
 
 func (m Machine) holdersDir() string {

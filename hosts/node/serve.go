@@ -38,6 +38,9 @@ func (m Machine) Serve(ctx context.Context, verbs []Verb, args []string, stdin i
 	if len(args) == 2 && args[0] == jobEndWord {
 		return m.jobEnded(args[1], os.Getenv, time.Now())
 	}
+	if len(args) == 1 && args[0] == permitCheckWord {
+		return m.permitted()
+	}
 	if len(args) != 1 {
 		return errors.New("usage: refit node VERB, with the request on standard input")
 	}

@@ -62,6 +62,8 @@ func (m Machine) sweepFiles(in SweepIn, working bool, out *SweepOut) error {
 		{m.state(tempPrefix + "*"), "file"},
 		{m.state("bin", tempPrefix+"*"), "file"},
 		{m.state("agents", tempPrefix+"*"), "file"},
+		{m.state("permit.d", tempPrefix+"*"), "file"},
+		{m.root(unitsDir, "*.d", tempPrefix+"*"), "file"},
 		{filepath.Join(m.holdersDir(), tempPrefix+"*"), "file"},
 		{m.state("jobs", "*", tempPrefix+"*"), "file"},
 		// The keeper's, see package keeper. The lease's is written over by the next.

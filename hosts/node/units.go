@@ -105,6 +105,8 @@ func (m Machine) units(ctx context.Context, in UnitsIn, _ io.Reader, _ func(stri
 	}
 	out := UnitsOut{Units: states}
 	switch {
+	case opErr == nil && (in.Op == StartUnits || in.Op == RestartUnits):
+		return out, m.skipped(states)
 	case opErr == nil:
 		return out, nil
 	case errors.Is(opErr, ErrTimeout):
@@ -169,7 +171,7 @@ func describe(states []UnitState) string {
 
 var unitProperties = strings.Join([]string{
 	"Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "MainPID", "ExecStart", "TimeoutStopUSec",
-	"KillSignal", "KillMode", "ActiveEnterTimestamp", "NeedDaemonReload",
+	"KillSignal", "KillMode", "ActiveEnterTimestamp", "NeedDaemonReload", "ExecCondition", "SuccessExitStatus",
 }, ",")
 
 // show asks systemd for the states of units, in the order asked for.
@@ -208,6 +210,7 @@ func (m Machine) show(ctx context.Context, homeDir string, units []string) ([]Un
 func parseUnit(block string) (UnitState, error) {
 	var s UnitState
 	var errs []error
+	opened := false
 	number := func(v string) int {
 		if v == "" || v == "[not set]" {
 			return 0
@@ -237,6 +240,10 @@ func parseUnit(block string) (UnitState, error) {
 			s.KillMode = v
 		case "NeedDaemonReload":
 			s.NeedReload = v == "yes"
+		case "ExecCondition":
+			s.Guarded = s.Guarded || guards(v)
+		case "SuccessExitStatus":
+			opened = opensSeal(v)
 		case "ExecStart":
 			// { path=/usr/bin/node ; argv[]=/usr/bin/node ./streaming ; ignore_errors=no ; … }
 			if _, rest, ok := strings.Cut(v, "argv[]="); ok {
@@ -256,6 +263,7 @@ func parseUnit(block string) (UnitState, error) {
 			}
 		}
 	}
+	s.Guarded = s.Guarded && !opened
 	return s, errors.Join(errs...)
 }
 

@@ -10,7 +10,8 @@
 //
 // What a Machine (a host, seen from inside) keeps stands under /var/lib/refit:
 // bin/ the agents, fence and fence.lock, jobs/ the durable records of transient
-// units; in /run/refit/holders the verbs that are at work now.
+// units, permit and permit.d/ what lets Mastodon's units start on this very machine; in
+// /run/refit/holders the verbs that are at work now.
 package node
 
 import (
@@ -59,6 +60,6 @@ type Reply struct {
 	// Error is set, beside Done, when the verb failed.
 	Error string `json:"error,omitempty"`
 	// Code names errors that callers tell apart: "fenced", "not-found", "no-space",
-	// "payload", "base", "in-use", "signature", "timeout"; "failed" for all others.
+	// "payload", "base", "in-use", "signature", "timeout", "sealed"; "failed" for all others.
 	Code string `json:"code,omitempty"`
 }

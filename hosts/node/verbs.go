@@ -20,6 +20,11 @@ func (m Machine) Verbs() []Verb {
 		{Name: "job.log", Run: Typed(m.jobLog)},
 		{Name: "job.clear", Changes: true, Run: Typed(m.jobClear)},
 
+		// Which machine this is, and that it may run Mastodon.
+		{Name: "permit.show", Run: Typed(m.permitShow)},
+		{Name: "permit.write", Changes: true, Run: Typed(m.permitWrite)},
+		{Name: "permit.withdraw", Changes: true, Run: Typed(m.permitWithdraw)},
+
 		// Releases.
 		{Name: "manifest.show", Run: Typed(m.manifestShow)},
 		{Name: "manifest.sign", Changes: true, Run: Typed(m.signManifest)},
