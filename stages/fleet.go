@@ -157,6 +157,9 @@ type Deps struct {
 	// Store keeps what was built; nil for none. Retain says what stays in it.
 	Store  *store.Store
 	Retain store.Rule
+	// Seal: images are taken of nodes, so that no unit of Mastodon's may start on a
+	// machine that has no permit for itself.
+	Seal bool
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
 

@@ -31,7 +31,7 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		if b.placed > 0 {
 			return begun(was), fmt.Sprintf("%s lies on %d of %d nodes", b.to, b.placed, len(b.d.Fleet.Apps()))
 		}
-	case bridge, cdn:
+	case seal, bridge, cdn:
 		if b.rolled {
 			return begun(was), "nodes were rolled after it; it is asked again"
 		}

@@ -128,6 +128,10 @@ func (d Deps) factsIn(n Node, salt []byte, probes []toolchain.Probe) node.FactsI
 	if n.Has(hosts.Web) || n.Has(hosts.Sidekiq) {
 		in.Units, in.EnvFile, in.Salt = n.Units(), d.Layout.EnvFile, salt
 		in.Files = append(in.Files, node.FileCheck{Path: d.Layout.EnvFile, User: d.Layout.User})
+		if d.Seal {
+			permit := d.permitIn(n)
+			in.Permit = &permit
+		}
 	}
 	return in
 }

@@ -18,6 +18,10 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// Every fact that could stop the run, asked of all hosts at once, before anything is touched.
 	add(pipeline.Step{Stage: preflight{d, f}, Why: "ask every host, the database, Redis and the proxies what could stop the upgrade"})
+	if d.Seal {
+		// Before any image is taken of a node: what a clone of it must not start.
+		add(pipeline.Step{Stage: seal{d}, Why: "let no unit of Mastodon's start on a clone of a node"})
+	}
 	// Ruby and Node, once for all releases that pin them, then the release from its tag, on a
 	// builder for each system: nodes never build and need no compiler.
 	making(d, f, "build "+p.To+" from its unmodified tag", add)
@@ -88,7 +92,7 @@ func Prepares(step string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{preflight{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
+	return slices.Contains([]string{preflight{}.Name(), seal{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and

@@ -78,6 +78,8 @@ type world struct {
 	record    []byte
 	runsWith  map[string][]node.ToolchainRef // the toolchains of a release, by its name
 	refuses   map[string]string              // why a node does not accept a signature
+	permits   map[string]node.PermitOut      // by host, where it is not the usual one
+	meddled   string                         // the host on which a unit dies as it is sealed
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -91,7 +93,7 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, d: someDeps(), f: someFacts(t), live: map[string]string{}, runs: map[string]string{}, quiet: map[string]bool{},
-			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, stuck: map[string]time.Duration{}, full: map[string]bool{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
+			placed: map[string][]string{}, restarts: map[string]int{}, cut: map[string]bool{}, boots: map[string]string{}, stuck: map[string]time.Duration{}, full: map[string]bool{}, permits: map[string]node.PermitOut{}, down: map[string]map[string]bool{}, fails: map[string]error{}, sick: map[string]string{},
 			slow: 100 * time.Millisecond, requests: 30, queued: func() map[string]int64 { return nil }, db: aDatabase(), jobs: map[string]node.Job{}, lasts: 2, ends: migrates,
 		}
 		for i, n := range w.d.Fleet {
@@ -198,6 +200,10 @@ func (w *world) verbs(n Node) []node.Verb {
 			for _, r := range w.placed[n.Name] {
 				f.Releases = append(f.Releases, node.ReleaseFact{Name: r, Digest: "digest of " + r, Complete: true})
 			}
+			if in.Permit != nil {
+				p := w.permit(n, *in.Permit)
+				f.Permit = &p
+			}
 			if w.live[n.Name] != "" {
 				f.Live = w.live[n.Name]
 				for _, u := range w.units(n).Units {
@@ -255,6 +261,14 @@ func (w *world) verbs(n Node) []node.Verb {
 				return node.SignatureOut{}, node.Failf(node.CodeSignature, "%s", why)
 			}
 			return node.SignatureOut{By: in.Signed.Identity}, nil
+		}),
+		answer(w, n, "permit.show", func(in node.PermitIn) (node.PermitOut, error) { return w.permit(n, in), nil }),
+		answer(w, n, "permit.write", func(in node.PermitIn) (node.PermitOut, error) {
+			deed("permit")
+			if w.meddled == n.Name {
+				w.runs[n.Name] = ""
+			}
+			return w.writePermit(n, in), nil
 		}),
 		answer(w, n, "file.get", func(node.FileGetIn) (node.FileGetOut, error) {
 			if w.record == nil {

@@ -116,7 +116,7 @@ func TestWithJSONARefusalIsJSONToo(t *testing.T) {
 	for _, line := range []string{
 		"upgrade --to v4.5.15 --json -c /nowhere", "plan --json -c /nowhere --to v4.5.15", "place --json --to v4.5.15 -c /nowhere",
 		"build --json --to v4.5.15 -c /nowhere", "resume --json -c /nowhere", "rollback --json -c /nowhere", "unlock --json -c /nowhere",
-		"status --json -c /nowhere", "verify --json -c /nowhere", "doctor --json -c /nowhere", "upgrade --json",
+		"seal --json -c /nowhere", "status --json -c /nowhere", "verify --json -c /nowhere", "doctor --json -c /nowhere", "upgrade --json",
 	} {
 		code, out, errs := command(t.Context(), strings.Fields(line)...)
 		var r refusalJSON
@@ -276,7 +276,7 @@ func (f *firstLine) Write(b []byte) (int, error) {
 }
 
 func TestTheFirstLineComesBeforeAnyHostIsAsked(t *testing.T) {
-	for _, line := range []string{"status", "verify", "doctor", "plan --to v4.5.15", "upgrade --to v4.5.15", "resume", "rollback", "unlock"} {
+	for _, line := range []string{"status", "verify", "doctor", "plan --to v4.5.15", "upgrade --to v4.5.15", "resume", "rollback", "unlock", "seal"} {
 		file, connected := silentFleet(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		var first string

@@ -130,7 +130,7 @@ func (x *session) wireFleet(run, binary string) error {
 		return err
 	}
 	x.deps = stages.Deps{
-		Layout: layout(c), Domain: c.Domain, ProbeToken: c.Mastodon.ProbeToken, Keep: c.Keep,
+		Layout: layout(c), Domain: c.Domain, ProbeToken: c.Mastodon.ProbeToken, Keep: c.Keep, Seal: c.Cloud != nil,
 		Direct:  mastodon.Direct{Host: c.Database.Host, Port: c.Database.Port, Name: c.Database.Name},
 		Proxies: stages.ProxyFiles{Web: c.Proxies.Web, Streaming: c.Proxies.Streaming, AccessLog: c.Proxies.AccessLog},
 		Waits: stages.Waits{
