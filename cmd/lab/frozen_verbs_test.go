@@ -59,6 +59,8 @@ i=0; while [ $i -lt 600 ]; do echo $i > $r/tmp/x/$i; echo $i > $r/log/$i; echo $
 	// aManifest is that of a release without files.
 	aManifest = `{"format":1,"release":"v1.0.1","commit":"","tree":"","os":"","arch":"","ruby":"","node":"","built":"0001-01-01T00:00:00Z","files":[]}`
 	opsUnit   = "refit-ops.service"
+	unsealed  = "rm -rf /var/lib/refit/permit /var/lib/refit/permit.d /etc/systemd/system/mastodon-.service.d"
+	permits   = "find /var/lib/refit/permit /var/lib/refit/permit.d /etc/systemd/system/mastodon-.service.d -type f -exec md5sum {} + 2>/dev/null | sort"
 	opsJob    = "refit-ops-job.service"
 )
 
@@ -98,6 +100,8 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 			prepare: "mkdir -p $HOME/releases; i=0; while [ $i -lt 600 ]; do echo > $HOME/releases/.refit-tmp-$i; i=$((i+1)); done",
 			in:      node.SweepIn{Home: opsHome, Clear: true}, watch: opsFiles,
 		},
+		"permit.write":    {prepare: unsealed, in: node.PermitIn{}, watch: permits},
+		"permit.withdraw": {prepare: unsealed + `; echo '{"format":1,"instance":"none"}' > /var/lib/refit/permit`, in: node.PermitIn{}, watch: permits},
 		"upstream.set": {
 			host: "sulu", prepare: "cp /etc/nginx/refit/web.conf /root/ops/file",
 			in:    nginx.SetIn{Files: []string{"/root/ops/file"}, Address: "10.77.0.21", Down: true},
@@ -327,6 +331,7 @@ for d in "$@"; do
 done
 systemctl stop refit-ops.service refit-ops-job.service 2>/dev/null
 rm -rf home cache file /run/systemd/system/refit-ops.service /var/lib/refit/jobs/refit-ops-job.service*
+case $verb in permit.*) rm -rf /var/lib/refit/permit /var/lib/refit/permit.d /etc/systemd/system/mastodon-.service.d; systemctl daemon-reload;; esac
 `
 
 var tried = regexp.MustCompile(`TRY (\S+) where=(\w+) rc=(\d+) changed=(\w+) fenced=(\w+)`)

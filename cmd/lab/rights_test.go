@@ -181,6 +181,9 @@ var leaves = []struct{ path, owner, mode string }{
 	{`/var/lib/refit/agents`, "root:root", "755"},
 	{`/var/lib/refit/agents/refit-[0-9a-f]{16}`, "root:root", "755"},
 	{`/var/lib/refit/fence`, "root:root", "644"},
+	{`/var/lib/refit/permit`, "root:root", "644"},
+	{`/var/lib/refit/permit\.d`, "root:root", "755"},
+	{`/var/lib/refit/permit\.d/check`, "root:root", "755"},
 	{`/var/lib/refit/.*\.lock`, "root:root", "600"},
 	{`/run/refit(/holders)?`, "root:root", "755"},
 	{`/run/refit/holders/[0-9]+-[0-9]+\.json`, "root:root", "600"},
@@ -228,6 +231,7 @@ func TestLabWhatARunLeavesOnHostsHasTheOwnersAndModesThatAreDocumented(t *testin
 find . -mindepth 1 ! -type l ! -path './*/tmp' ! -path './*/tmp/*' \( ! -user root -o -perm /022 -o -perm /6000 \) -printf 'loose %u %m %p\n' | head
 [ -e ../live ] && find ./*/tmp ! -type l \( ! -user mastodon -o -perm /002 -o -perm /6000 \) -printf 'tmp %u %m %p\n' | head
 find /opt/refit -mindepth 1 ! -type l \( ! -user root -o -perm /022 -o -perm /6000 \) -printf 'loose %u %m %p\n' 2>/dev/null | head
+find /etc/systemd/system/*.d -name 50-refit-permit.conf \( ! -user root -o ! -perm 644 \) -printf 'drop-in %u %m %p\n' 2>/dev/null
 find / -xdev -name '.refit-tmp-*' -printf 'left %u %m %p\n'
 find /etc/nginx/refit -type f \( ! -user root -o -perm /022 \) -printf 'nginx %u %m %p\n' 2>/dev/null
 find /home/mastodon/.env.production /etc/refit/probe.token -perm /077 -printf 'secret %u %m %p\n' 2>/dev/null; true`)
