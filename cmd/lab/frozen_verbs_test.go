@@ -107,6 +107,16 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 			in:    nginx.SetIn{Files: []string{"/root/ops/file"}, Address: "10.77.0.21", Down: true},
 			watch: "cat /root/ops/file; pgrep -fc 'nginx: worker process$'; systemctl show -p MainPID nginx.service",
 		},
+		"upstream.join": {
+			host: "sulu", prepare: "cp /etc/nginx/refit/web.conf /root/ops/file",
+			in:    nginx.JoinIn{Files: []string{"/root/ops/file"}, Address: "10.77.0.121", Like: "10.77.0.21"},
+			watch: "cat /root/ops/file; pgrep -fc 'nginx: worker process$'; systemctl show -p MainPID nginx.service",
+		},
+		"upstream.leave": {
+			host: "sulu", prepare: "sed 's/\\(10.77.0.21:3000[^;]*\\);/\\1 down;/' /etc/nginx/refit/web.conf > /root/ops/file",
+			in:    nginx.LeaveIn{Files: []string{"/root/ops/file"}, Address: "10.77.0.21"},
+			watch: "cat /root/ops/file; pgrep -fc 'nginx: worker process$'; systemctl show -p MainPID nginx.service",
+		},
 		"git.checkout": {prepare: "mkdir -p $HOME", in: builds.CheckoutIn{Layout: layout, Version: version, URL: repository}, watch: opsFiles},
 		"build.link":   {prepare: halfBuilt, in: builds.LinkIn{Layout: layout, Version: version, Toolchain: tools}, watch: opsFiles},
 		"build.yarn":   {prepare: halfBuilt, in: builds.YarnIn{Layout: layout, Version: version, Registry: npm, Yarn: "4.10.3"}, watch: opsFiles},

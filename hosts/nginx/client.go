@@ -87,6 +87,19 @@ func SetUpstream(ctx context.Context, a *node.Agent, in SetIn, say func(string))
 	return call[SetOut](ctx, a, "upstream.set", in, say)
 }
 
+// JoinUpstream writes a new node into the include files of one proxy, down, with the
+// ports and parameters of another, and returns when new workers run. A node that stands
+// there already stays as it is.
+func JoinUpstream(ctx context.Context, a *node.Agent, in JoinIn, say func(string)) (SetOut, error) {
+	return call[SetOut](ctx, a, "upstream.join", in, say)
+}
+
+// LeaveUpstream takes a node out of the include files of one proxy. It must be down;
+// one that stands nowhere is out already.
+func LeaveUpstream(ctx context.Context, a *node.Agent, in LeaveIn, say func(string)) (SetOut, error) {
+	return call[SetOut](ctx, a, "upstream.leave", in, say)
+}
+
 // ReadFacts reads what the proxy's configuration says about draining.
 func ReadFacts(ctx context.Context, a *node.Agent, in UpstreamIn) (Facts, error) {
 	return call[Facts](ctx, a, "nginx.facts", in, nil)

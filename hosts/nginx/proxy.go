@@ -35,6 +35,8 @@ func (p *proxy) verbs() []node.Verb {
 	return []node.Verb{
 		{Name: "upstream.get", Run: serve(p.get)},
 		{Name: "upstream.set", Changes: true, Run: serve(p.set)},
+		{Name: "upstream.join", Changes: true, Run: serve(p.join)},
+		{Name: "upstream.leave", Changes: true, Run: serve(p.leave)},
 		{Name: "nginx.facts", Run: serve(p.facts)},
 		{Name: "access", Run: serve(readAccess)},
 	}

@@ -16,32 +16,38 @@ import (
 
 // set is the verb "upstream.set".
 func (p *proxy) set(ctx context.Context, in SetIn, say func(string)) (SetOut, error) {
-	var out SetOut
-	within := in.Within
-	if within == 0 {
-		within = 20 * time.Second
-	}
 	if in.Address == "" {
-		return out, errors.New("cannot mark a node without its address")
-	}
-	includes, err := readIncludes(in.Files)
-	if err != nil {
-		return out, err
-	}
-	before := texts(includes)
-	for _, inc := range includes {
-		changed, err := inc.Set(in.Address, in.Down)
-		if err != nil {
-			return out, coded(err)
-		}
-		out.Changed = out.Changed || changed
+		return SetOut{}, errors.New("cannot mark a node without its address")
 	}
 	word := "up"
 	if in.Down {
 		word = "down"
 	}
+	return p.change(ctx, in.Files, in.Within, in.Address+" is "+word, func(inc *Include) (bool, error) {
+		return inc.Set(in.Address, in.Down)
+	}, say)
+}
+
+// change edits the include files and has nginx load them; so says what is then the case.
+func (p *proxy) change(ctx context.Context, files []string, within time.Duration, so string, edit func(*Include) (bool, error), say func(string)) (SetOut, error) {
+	var out SetOut
+	if within == 0 {
+		within = 20 * time.Second
+	}
+	includes, err := readIncludes(files)
+	if err != nil {
+		return out, err
+	}
+	before := texts(includes)
+	for _, inc := range includes {
+		changed, err := edit(inc)
+		if err != nil {
+			return out, coded(err)
+		}
+		out.Changed = out.Changed || changed
+	}
 	if !out.Changed && p.loaded(before) {
-		say(in.Address + " is " + word + " already, nothing to reload")
+		say(so + " already, nothing to reload")
 		out.Files = shown(includes)
 		workers, err := p.workers(ctx)
 		if err != nil {
@@ -63,11 +69,11 @@ func (p *proxy) set(ctx context.Context, in SetIn, say func(string)) (SetOut, er
 		say(fmt.Sprintf("%v; the next change of an upstream will reload nginx once more than it has to", err))
 	}
 	// What counts is what stands in the files now, not what was meant to.
-	if includes, err = readIncludes(in.Files); err != nil {
+	if includes, err = readIncludes(files); err != nil {
 		return out, err
 	}
 	out.Files = shown(includes)
-	say(fmt.Sprintf("%s is %s, new workers serve, %d old ones leave", in.Address, word, out.Leaving))
+	say(fmt.Sprintf("%s, new workers serve, %d old ones leave", so, out.Leaving))
 	return out, nil
 }
 
@@ -168,7 +174,7 @@ func (p *proxy) note(texts []string) error {
 // coded gives an error the code by which the caller tells it.
 func coded(err error) error {
 	switch {
-	case errors.Is(err, ErrLastServer):
+	case errors.Is(err, ErrLastServer), errors.Is(err, ErrServes):
 		return node.Failf(node.CodeInUse, "%s", err)
 	case errors.Is(err, ErrUnknownServer):
 		return node.Failf(node.CodeNotFound, "%s", err)
