@@ -82,8 +82,8 @@ func sidekiq(name string, queues ...string) AppUnit {
 	}
 }
 
-// Machines returns the fleet in the order of its addresses. The names are those of
-// vmst.io.
+// Machines returns the fleet in the order of its addresses, as Up raises it. The names
+// are those of vmst.io.
 func Machines() []Machine {
 	const disk, wide = 2048, 8192
 	pushPull := sidekiq("push-pull", "push", "pull")
@@ -105,9 +105,12 @@ func Machines() []Machine {
 	}
 }
 
-// machine finds a host of the fleet by name.
+// machine finds a host of the running lab by name.
 func machine(name string) (Machine, error) {
-	all := Machines()
+	all, err := present()
+	if err != nil {
+		return Machine{}, err
+	}
 	i := slices.IndexFunc(all, func(m Machine) bool { return m.Name == name })
 	if i < 0 {
 		names := make([]string, len(all))
