@@ -25,10 +25,15 @@ const (
 
 // Ports of the lab's services.
 const (
-	PortGems     = 8081
-	PortNpm      = 8082
-	PortGit      = 8083
-	PortFiles    = 8084
+	PortGems  = 8081
+	PortNpm   = 8082
+	PortGit   = 8083
+	PortFiles = 8084
+	// PortCloud is the cloud account's, at the bridge's address.
+	PortCloud = 8086
+	// PortAccount is where the lab itself troubles the account, at 127.0.0.1 of its
+	// network: no host reaches it.
+	PortAccount  = 8087
 	PortDatabase = 5432
 	PortPooler   = 25061
 	PortRedis    = 25061

@@ -1,0 +1,163 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"vmst.io/refit/hosts/cloud/cloudtest"
+)
+
+// managed are the hosts that stand in the place of a provider's services: its customer
+// does not see them as droplets.
+var managed = []string{front, managedDatabase, "redis", "paris"}
+
+// accountFile remembers the account over restarts of its server.
+func (l *Lab) accountFile() string { return l.path("cloud.json") }
+
+// CloudToken is the file that holds the account's token.
+func (l *Lab) CloudToken() string { return l.path("cloud-token") }
+
+// CloudAPI is where the account is served, in the lab's network.
+func (l *Lab) CloudAPI() string { return fmt.Sprintf("http://%s:%d/", Gateway, PortCloud) }
+
+// openAccount makes a new account for a new fleet: what an earlier one held is gone, as
+// are the root images that its images belong to.
+func (l *Lab) openAccount() error {
+	err := errors.Join(os.RemoveAll(l.path("images")), os.RemoveAll(l.accountFile()), os.RemoveAll(l.CloudToken()))
+	if err == nil && l.Cloud {
+		err = errors.Join(os.WriteFile(l.CloudToken(), []byte(l.Secrets.Cloud+"\n"), 0o600), l.SetBackupAge(2*time.Hour))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot open the cloud account: %w", err)
+	}
+	return nil
+}
+
+// account is the server of the account.
+func (l *Lab) account() *cloudtest.Server {
+	return cloudtest.New(cloudtest.Config{
+		Machines: l.Droplets(), Balancing: l.Front(), Databases: l.Managed(),
+		Token: l.Secrets.Cloud, State: l.accountFile(),
+		Droplets:      dropletSeeds(),
+		Balancers:     []cloudtest.BalancerSeed{balancerSeed()},
+		DatabaseSeeds: []cloudtest.DatabaseSeed{{Name: managedDatabase, Engine: "pg", Version: "17", Host: DatabaseAddress, Port: PortDatabase}},
+	})
+}
+
+// dropletSeeds are the hosts of the fleet that its owner sees as droplets.
+func dropletSeeds() []cloudtest.Seed {
+	var out []cloudtest.Seed
+	for i, m := range Machines() {
+		if slices.Contains(managed, m.Name) {
+			continue
+		}
+		out = append(out, cloudtest.Seed{
+			ID: firstInstance + i, Name: m.Name, Region: "tor1", Size: "s-2vcpu-4gb", Private: m.Address, Tags: []string{"lab", tierOf(m)},
+		})
+	}
+	return out
+}
+
+func balancerSeed() cloudtest.BalancerSeed {
+	s := cloudtest.BalancerSeed{Name: front, IP: Machines()[slices.IndexFunc(Machines(), func(m Machine) bool { return m.Name == front })].Address}
+	for i, m := range Machines() {
+		if tierOf(m) == "proxy" {
+			s.Droplets = append(s.Droplets, firstInstance+i)
+		}
+	}
+	return s
+}
+
+// tierOf is the tag that the fleet's owner gives a host for what it does.
+func tierOf(m Machine) string {
+	for _, tree := range []string{"proxy", "web", "builder", "search"} {
+		if slices.Contains(m.Trees, tree) {
+			return tree
+		}
+	}
+	return "sidekiq"
+}
+
+// serveAccount serves the account until the context ends, and beside it what troubles it.
+func (l *Lab) serveAccount(ctx context.Context) error {
+	if err := letGo(ctx); err != nil {
+		return err
+	}
+	server := l.account()
+	failed := make(chan error, 2)
+	for address, h := range map[string]http.Handler{
+		fmt.Sprintf("%s:%d", Gateway, PortCloud): server,
+		fmt.Sprintf("127.0.0.1:%d", PortAccount): troubled(server.Trouble),
+	} {
+		ln, err := listen(address)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- Serve(ctx, ln, h) }()
+	}
+	return <-failed
+}
+
+// troubled takes rules of trouble by POST /trouble.
+func troubled(trouble func(cloudtest.Trouble)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /trouble", func(w http.ResponseWriter, r *http.Request) {
+		var t cloudtest.Trouble
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&t); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		trouble(t)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}
+
+// CloudTrouble gives the account a rule of trouble, as JSON of cloudtest.Trouble.
+func (l *Lab) CloudTrouble(ctx context.Context, rule string) error {
+	if !l.Cloud {
+		return errors.New("this lab has no cloud account; raise one with: lab up --cloud")
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/trouble", PortAccount), bytes.NewReader([]byte(rule)))
+	if err != nil {
+		return fmt.Errorf("cannot trouble the account: %w", err)
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: l.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	a, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("cannot trouble the account: %w", err)
+	}
+	defer a.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(a.Body, 1000))
+	if err != nil {
+		return fmt.Errorf("cannot trouble the account: %w", err)
+	}
+	if a.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("cannot trouble the account: %s: %s", a.Status, bytes.TrimSpace(said))
+	}
+	return nil
+}
+
+// RestartCloud kills the mirrors and the account's server with them, whatever it is at,
+// and starts them again. What the account knows and its images stay.
+func (l *Lab) RestartCloud(ctx context.Context) error {
+	if err := killGroup(ctx, "mirrors"); err != nil {
+		return err
+	}
+	lock, err := takeLock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return l.startMirrors(ctx, lock)
+}
