@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +19,12 @@ import (
 // managed are the hosts that stand in the place of a provider's services: its customer
 // does not see them as droplets.
 var managed = []string{front, managedDatabase, "redis", "paris"}
+
+// Where the fleet is, as its owner sees it.
+const (
+	region = "tor1"
+	vpc    = "6b1f0e4c-0a77-4d00-9a10-077000000000"
+)
 
 // accountFile remembers the account over restarts of its server.
 func (l *Lab) accountFile() string { return l.path("cloud.json") }
@@ -46,9 +53,10 @@ func (l *Lab) account() *cloudtest.Server {
 	return cloudtest.New(cloudtest.Config{
 		Machines: l.Droplets(), Balancing: l.Front(), Databases: l.Managed(),
 		Token: l.Secrets.Cloud, State: l.accountFile(),
-		Droplets:      dropletSeeds(),
-		Balancers:     []cloudtest.BalancerSeed{balancerSeed()},
-		DatabaseSeeds: []cloudtest.DatabaseSeed{{Name: managedDatabase, Engine: "pg", Version: "17", Host: DatabaseAddress, Port: PortDatabase}},
+		VPCs:      []cloudtest.SeedVPC{{ID: vpc, Name: "lab", Region: region, Range: Network}},
+		Droplets:  dropletSeeds(),
+		Balancers: []cloudtest.SeedBalancer{balancerSeed()},
+		Clusters:  []cloudtest.SeedCluster{{Name: managedDatabase, Engine: "pg", Version: "17", Host: DatabaseAddress, Port: PortDatabase, VPC: vpc}},
 	})
 }
 
@@ -60,15 +68,19 @@ func dropletSeeds() []cloudtest.Seed {
 			continue
 		}
 		out = append(out, cloudtest.Seed{
-			ID: firstInstance + i, Name: m.Name, Region: "tor1", Size: "s-2vcpu-4gb", Private: m.Address, Tags: []string{"lab", tierOf(m)},
+			ID: firstInstance + i, Name: m.Name, Region: region, Size: "s-2vcpu-4gb", Private: m.Address, VPC: vpc, Tags: []string{"lab", tierOf(m)},
 		})
 	}
 	return out
 }
 
-func balancerSeed() cloudtest.BalancerSeed {
-	s := cloudtest.BalancerSeed{Name: front, IP: Machines()[slices.IndexFunc(Machines(), func(m Machine) bool { return m.Name == front })].Address}
+// balancerSeed is the balancer with the check that haproxy.cfg has.
+func balancerSeed() cloudtest.SeedBalancer {
+	s := cloudtest.SeedBalancer{Name: front, Port: 443, Path: "/health"}
 	for i, m := range Machines() {
+		if m.Name == front {
+			s.IP = m.Address
+		}
 		if tierOf(m) == "proxy" {
 			s.Droplets = append(s.Droplets, firstInstance+i)
 		}
@@ -88,10 +100,13 @@ func tierOf(m Machine) string {
 
 // serveAccount serves the account until the context ends, and beside it what troubles it.
 func (l *Lab) serveAccount(ctx context.Context) error {
-	if err := letGo(ctx); err != nil {
+	if err := l.recoverDroplets(ctx); err != nil {
 		return err
 	}
 	server := l.account()
+	if err := server.Err(); err != nil {
+		return fmt.Errorf("cannot serve the cloud account: %w", err)
+	}
 	failed := make(chan error, 2)
 	for address, h := range map[string]http.Handler{
 		fmt.Sprintf("%s:%d", Gateway, PortCloud): server,
@@ -104,6 +119,36 @@ func (l *Lab) serveAccount(ctx context.Context) error {
 		go func() { failed <- Serve(ctx, ln, h) }()
 	}
 	return <-failed
+}
+
+// recoverDroplets clears what a server that was killed has left half done: hosts that a
+// snapshot holds, hosts that were not created yet, parts of images.
+func (l *Lab) recoverDroplets(ctx context.Context) error {
+	if err := letGo(ctx); err != nil {
+		return err
+	}
+	r, err := readRoster(rosterFile)
+	if err != nil {
+		return err
+	}
+	for _, c := range r.Clones {
+		if c.Made {
+			continue
+		}
+		if err := l.Droplets().Destroy(ctx, c.Machine.Name); err != nil {
+			return err
+		}
+	}
+	parts, err := filepath.Glob(l.path("images", partPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("cannot look for parts of images: %w", err)
+	}
+	for _, p := range parts {
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("cannot drop a part of an image: %w", err)
+		}
+	}
+	return nil
 }
 
 // troubled takes rules of trouble by POST /trouble.

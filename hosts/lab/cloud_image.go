@@ -22,6 +22,9 @@ import (
 // yet: the snapshot fails then, the site does not.
 const standstillLimit = 10 * time.Second
 
+// partPrefix begins the name of an image that is not whole.
+const partPrefix = ".part-"
+
 // KeptImage is the disk of a host that was kept, of which hosts can be made.
 type KeptImage struct {
 	Key string `json:"key"`
@@ -78,7 +81,7 @@ func (d Droplets) Snapshot(ctx context.Context, droplet, image string) (_ int64,
 	if _, err := os.Stat(dir); err == nil {
 		return 0, fmt.Errorf("cannot keep the disk of %s as %s: there is one of that name", droplet, image)
 	}
-	part := filepath.Join(filepath.Dir(dir), ".part-"+filepath.Base(dir))
+	part := filepath.Join(filepath.Dir(dir), partPrefix+filepath.Base(dir))
 	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(filepath.Join(part, "upper"), 0o755)); err != nil {
 		return 0, fmt.Errorf("cannot keep the disk of %s: %w", droplet, err)
 	}

@@ -83,6 +83,13 @@ func (d Droplets) Create(ctx context.Context, c cloudtest.Machine) (placed cloud
 	if err := booted(ctx, m.Name, bootLimit); err != nil {
 		return placed, err
 	}
+	err = changeRoster(rosterFile, func(r *roster) error {
+		r.made(m.Name)
+		return nil
+	})
+	if err != nil {
+		return placed, err
+	}
 	l.say("cloud: created %s (%d) from %s at %s and %s", m.Name, c.ID, c.Image, born.Public, m.Address)
 	return cloudtest.Placed{Public: born.Public, Private: m.Address}, nil
 }

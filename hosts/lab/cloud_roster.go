@@ -32,6 +32,8 @@ const (
 type clone struct {
 	ID     int    `json:"id"`
 	Public string `json:"public"`
+	// Made: its creation was not broken off.
+	Made bool `json:"made"`
 	// Machine has the private address; trees and units are those of the image's host.
 	Machine Machine `json:"machine"`
 }
@@ -163,6 +165,13 @@ func (r *roster) add(id int, name string, like Machine) (clone, error) {
 		return c, nil
 	}
 	return clone{}, fmt.Errorf("cannot create %s: all %d addresses for created hosts are taken; destroy one", name, cloneLimit)
+}
+
+// made notes that a host was created.
+func (r *roster) made(name string) {
+	for i := range r.Clones {
+		r.Clones[i].Made = r.Clones[i].Made || r.Clones[i].Machine.Name == name
+	}
 }
 
 // drop forgets a host that is destroyed.

@@ -51,33 +51,39 @@ type Databases interface {
 
 // Config is what a server serves.
 type Config struct {
-	Machines      Machines
-	Balancing     Balancing
-	Databases     Databases
-	Token, State  string
-	Droplets      []Seed
-	Balancers     []BalancerSeed
-	DatabaseSeeds []DatabaseSeed
+	Machines     Machines
+	Balancing    Balancing
+	Databases    Databases
+	Token, State string
+	Droplets     []Seed
+	Balancers    []SeedBalancer
+	Clusters     []SeedCluster
+	VPCs         []SeedVPC
 }
 
 // Seed is a droplet that is there from the start.
 type Seed struct {
-	ID                                  int
-	Name, Region, Size, Public, Private string
-	Tags                                []string
+	ID                                       int
+	Name, Region, Size, Public, Private, VPC string
+	Tags                                     []string
 }
 
-// BalancerSeed is a balancer that is there from the start.
-type BalancerSeed struct {
-	Name, IP string
-	Droplets []int
+// SeedBalancer is a balancer that is there from the start.
+type SeedBalancer struct {
+	ID, Name, IP string
+	Droplets     []int
+	Port         int
+	Path         string
 }
 
-// DatabaseSeed is a database that is there from the start.
-type DatabaseSeed struct {
-	Name, Engine, Version, Host string
-	Port                        int
+// SeedCluster is a database that is there from the start.
+type SeedCluster struct {
+	ID, Name, Engine, Version, Host, VPC string
+	Port                                 int
 }
+
+// SeedVPC is a private network that is there from the start.
+type SeedVPC struct{ ID, Name, Region, Range string }
 
 // Trouble is a rule.
 type Trouble struct {
@@ -99,3 +105,6 @@ func (*Server) Trouble(Trouble) {}
 func (*Server) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "the account is not there yet", http.StatusServiceUnavailable)
 }
+
+// Err tells why the account cannot be kept.
+func (*Server) Err() error { return nil }
