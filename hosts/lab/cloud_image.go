@@ -202,7 +202,7 @@ func copyLayer(ctx context.Context, from, to string) error {
 }
 
 func copyArgs(from, to string) []string {
-	return []string{"rsync", "-aHAX", "--numeric-ids", "--delete", "--inplace", "--whole-file", "--modify-window=-1", from + "/", to + "/"}
+	return []string{"rsync", "-aHAX", "--numeric-ids", "--delete", "--whole-file", "--modify-window=-1", from + "/", to + "/"}
 }
 
 // copyLiving is copyLayer of what changes meanwhile: a file that vanishes or cannot be read

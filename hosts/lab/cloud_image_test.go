@@ -85,6 +85,22 @@ func TestACopiedLayerKeepsWhatAnOverlayNeeds(t *testing.T) {
 	}
 }
 
+func TestALinkThatWasBrokenBetweenTwoPassesDoesNotChangeTheOtherFile(t *testing.T) {
+	from, to := twin(t)
+	a, b := filepath.Join(from, "a"), filepath.Join(from, "b")
+	must(t, os.WriteFile(a, []byte("old"), 0o600))
+	must(t, os.Link(a, b))
+	must(t, copyLayer(t.Context(), from, to))
+	must(t, os.Remove(b))
+	must(t, os.WriteFile(b, []byte("another"), 0o600))
+	must(t, copyLayer(t.Context(), from, to))
+	for name, want := range map[string]string{"a": "old", "b": "another"} {
+		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
 func TestALayerThatCannotBeReadIsNoCopyAndOneThatVanishesIsForTheNextPass(t *testing.T) {
 	from, to := twin(t)
 	if err := copyLayer(t.Context(), filepath.Join(from, "not-there"), to); err == nil {
