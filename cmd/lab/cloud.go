@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,10 +24,22 @@ func cloudWord() *cli.Command {
 			return deed(c, l, c.Args().First())
 		}}
 	}
+	none := func(name, usage string, deed func(*cli.Context, *lab.Lab) error) *cli.Command {
+		return &cli.Command{Name: name, Usage: usage, OnUsageError: wrong, Action: func(c *cli.Context) error {
+			if c.Args().Len() != 0 {
+				return &usageError{"cloud " + name + " takes no words"}
+			}
+			l, err := running(c)
+			if err != nil {
+				return err
+			}
+			return deed(c, l)
+		}}
+	}
 	return &cli.Command{
 		Name: "cloud", Usage: "trouble the cloud account of a lab that was raised with --cloud",
 		Action: func(c *cli.Context) error {
-			return &usageError{"cloud needs a word: trouble, backup-age, restart"}
+			return &usageError{"cloud needs a word: trouble, calm, faults, backup-age, restart"}
 		},
 		Subcommands: []*cli.Command{
 			one("trouble", "let the account fail by a rule (`JSON` of cloudtest.Trouble)", "JSON", func(c *cli.Context, l *lab.Lab, rule string) error {
@@ -39,16 +52,15 @@ func cloudWord() *cli.Command {
 				}
 				return l.SetBackupAge(age)
 			}),
-			{
-				Name: "restart", Usage: "kill the account's server, whatever it is at, and start it again",
-				Action: func(c *cli.Context) error {
-					l, err := running(c)
-					if err != nil {
-						return err
-					}
-					return l.RestartCloud(c.Context)
-				},
-			},
+			none("calm", "end all troubles of the account", func(c *cli.Context, l *lab.Lab) error { return l.CloudCalm(c.Context) }),
+			none("faults", "tell what went wrong behind the account where no answer could", func(c *cli.Context, l *lab.Lab) error {
+				faults, err := l.CloudFaults(c.Context)
+				fmt.Print(faults)
+				return err
+			}),
+			none("restart", "kill the account's server, whatever it is at, and start it again", func(c *cli.Context, l *lab.Lab) error {
+				return l.RestartCloud(c.Context)
+			}),
 		},
 	}
 }

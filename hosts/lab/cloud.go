@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"vmst.io/refit/hosts/cloud/cloudtest"
@@ -48,8 +48,8 @@ func (l *Lab) openAccount() error {
 	return nil
 }
 
-// account is the server of the account.
-func (l *Lab) account() *cloudtest.Server {
+// accountServer is the server of the account.
+func (l *Lab) accountServer() *cloudtest.Server {
 	return cloudtest.New(cloudtest.Config{
 		Machines: l.Droplets(), Balancing: l.Front(), Databases: l.Managed(),
 		Token: l.Secrets.Cloud, State: l.accountFile(),
@@ -103,14 +103,14 @@ func (l *Lab) serveAccount(ctx context.Context) error {
 	if err := l.recoverDroplets(ctx); err != nil {
 		return err
 	}
-	server := l.account()
+	server := l.accountServer()
 	if err := server.Err(); err != nil {
 		return fmt.Errorf("cannot serve the cloud account: %w", err)
 	}
 	failed := make(chan error, 2)
 	for address, h := range map[string]http.Handler{
 		fmt.Sprintf("%s:%d", Gateway, PortCloud): server,
-		fmt.Sprintf("127.0.0.1:%d", PortAccount): troubled(server.Trouble),
+		fmt.Sprintf("127.0.0.1:%d", PortAccount): troubled(server),
 	} {
 		ln, err := listen(address)
 		if err != nil {
@@ -151,8 +151,16 @@ func (l *Lab) recoverDroplets(ctx context.Context) error {
 	return nil
 }
 
-// troubled takes rules of trouble by POST /trouble.
-func troubled(trouble func(cloudtest.Trouble)) http.Handler {
+// account is what can be done to the account from behind.
+type account interface {
+	Trouble(...cloudtest.Trouble)
+	Calm()
+	Faults() []string
+}
+
+// troubled takes rules of trouble by POST /trouble, ends them by DELETE /trouble, and
+// tells by GET /faults what went wrong behind answers.
+func troubled(a account) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /trouble", func(w http.ResponseWriter, r *http.Request) {
 		var t cloudtest.Trouble
@@ -162,35 +170,68 @@ func troubled(trouble func(cloudtest.Trouble)) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		trouble(t)
+		a.Trouble(t)
 		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("DELETE /trouble", func(w http.ResponseWriter, _ *http.Request) {
+		a.Calm()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) {
+		for _, f := range a.Faults() {
+			if _, err := fmt.Fprintln(w, f); err != nil {
+				return // whoever asked has gone
+			}
+		}
 	})
 	return mux
 }
 
-// CloudTrouble gives the account a rule of trouble, as JSON of cloudtest.Trouble.
+// CloudTrouble gives the account a rule of trouble, as JSON of cloudtest.Trouble (times in
+// nanoseconds).
 func (l *Lab) CloudTrouble(ctx context.Context, rule string) error {
+	_, err := l.askAccount(ctx, http.MethodPost, "/trouble", rule)
+	return err
+}
+
+// CloudCalm ends all troubles of the account.
+func (l *Lab) CloudCalm(ctx context.Context) error {
+	_, err := l.askAccount(ctx, http.MethodDelete, "/trouble", "")
+	return err
+}
+
+// CloudFaults are what went wrong behind the account where no answer could tell, one a
+// line.
+func (l *Lab) CloudFaults(ctx context.Context) (string, error) {
+	return l.askAccount(ctx, http.MethodGet, "/faults", "")
+}
+
+// askAccount asks the account's other side, which no host reaches.
+func (l *Lab) askAccount(ctx context.Context, method, path, body string) (string, error) {
 	if !l.Cloud {
-		return errors.New("this lab has no cloud account; raise one with: lab up --cloud")
+		return "", errors.New("this lab has no cloud account; raise one with: lab up --cloud")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/trouble", PortAccount), bytes.NewReader([]byte(rule)))
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("cannot ask the cloud account: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", PortAccount, path), strings.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("cannot trouble the account: %w", err)
+		return fail(err)
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: l.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	a, err := client.Do(r)
 	if err != nil {
-		return fmt.Errorf("cannot trouble the account: %w", err)
+		return fail(err)
 	}
 	defer a.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(a.Body, 1000))
+	said, err := io.ReadAll(io.LimitReader(a.Body, 1<<20))
 	if err != nil {
-		return fmt.Errorf("cannot trouble the account: %w", err)
+		return fail(err)
 	}
-	if a.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("cannot trouble the account: %s: %s", a.Status, bytes.TrimSpace(said))
+	if a.StatusCode/100 != 2 {
+		return fail(fmt.Errorf("%s: %s", a.Status, strings.TrimSpace(string(said))))
 	}
-	return nil
+	return string(said), nil
 }
 
 // RestartCloud kills the mirrors and the account's server with them, whatever it is at,

@@ -205,9 +205,16 @@ func TestANewAccountKnowsNothingOfTheOneBefore(t *testing.T) {
 	}
 }
 
+// troubledAccount notes its troubles.
+type troubledAccount struct{ rules []cloudtest.Trouble }
+
+func (a *troubledAccount) Trouble(all ...cloudtest.Trouble) { a.rules = append(a.rules, all...) }
+func (a *troubledAccount) Calm()                            { a.rules = nil }
+func (a *troubledAccount) Faults() []string                 { return []string{"one", "two"} }
+
 func TestTroubleIsTakenWholeOrRefused(t *testing.T) {
-	var got []cloudtest.Trouble
-	h := troubled(func(r cloudtest.Trouble) { got = append(got, r) })
+	var a troubledAccount
+	h := troubled(&a)
 	post := func(body string) int {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/trouble", strings.NewReader(body)))
@@ -215,16 +222,26 @@ func TestTroubleIsTakenWholeOrRefused(t *testing.T) {
 	}
 	b, err := json.Marshal(cloudtest.Trouble{Method: "POST", Status: 500})
 	must(t, err)
-	if code := post(string(b)); code != http.StatusNoContent || len(got) != 1 || got[0].Method != "POST" || got[0].Status != 500 {
-		t.Errorf("%d, %+v", code, got)
+	if code := post(string(b)); code != http.StatusNoContent || len(a.rules) != 1 || a.rules[0].Method != "POST" || a.rules[0].Status != 500 {
+		t.Errorf("%d, %+v", code, a.rules)
 	}
 	for _, bad := range []string{"", "{", `{"Methodd": "POST"}`} {
 		if code := post(bad); code != http.StatusBadRequest {
 			t.Errorf("%q: %d", bad, code)
 		}
 	}
-	if len(got) != 1 {
-		t.Errorf("took %+v", got)
+	if len(a.rules) != 1 {
+		t.Errorf("took %+v", a.rules)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodDelete, "/trouble", nil))
+	if w.Code != http.StatusNoContent || a.rules != nil {
+		t.Errorf("%d, still %+v", w.Code, a.rules)
+	}
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/faults", nil))
+	if w.Body.String() != "one\ntwo\n" {
+		t.Errorf("faults: %q", w.Body)
 	}
 	if err := testLab(t).CloudTrouble(t.Context(), "{}"); err == nil || !strings.Contains(err.Error(), "--cloud") {
 		t.Errorf("got %v", err)

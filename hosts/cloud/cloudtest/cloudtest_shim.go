@@ -85,12 +85,24 @@ type SeedCluster struct {
 // SeedVPC is a private network that is there from the start.
 type SeedVPC struct{ ID, Name, Region, Range string }
 
-// Trouble is a rule.
+// Trouble is a rule for what goes wrong.
 type Trouble struct {
-	Method, Path string
-	Count        int
-	Status       int
+	Method, Path, Sent string
+	Skip, Times        int
+	Status             int
+	Header             http.Header
+	Body               string
+	Drop               bool
+	Hang               time.Duration
+	Done, Errored      bool
+	Linger, Late       time.Duration
 }
+
+// Calm ends all troubles.
+func (*Server) Calm() {}
+
+// Faults are what went wrong where no answer could tell.
+func (*Server) Faults() []string { return nil }
 
 // Server is the account.
 type Server struct{}
@@ -99,7 +111,7 @@ type Server struct{}
 func New(Config) *Server { return &Server{} }
 
 // Trouble adds a rule.
-func (*Server) Trouble(Trouble) {}
+func (*Server) Trouble(...Trouble) {}
 
 // ServeHTTP answers.
 func (*Server) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
