@@ -199,9 +199,17 @@ func TestANewAccountKnowsNothingOfTheOneBefore(t *testing.T) {
 	if b, err := os.ReadFile(l.CloudToken()); err != nil || strings.TrimSpace(string(b)) != l.Secrets.Cloud || len(l.Secrets.Cloud) < 64 || info.Mode().Perm() != 0o600 {
 		t.Errorf("token of %d letters, mode %s, %v", len(b), info.Mode(), err)
 	}
-	b, err := render("refit.yml.tmpl", "{{if .Cloud}}on{{end}}", func() page { p, err := l.page(Machine{}); must(t, err); return p }())
-	if err != nil || string(b) != "on" {
-		t.Errorf("got %q, %v", b, err)
+	for _, on := range []bool{true, false} {
+		l.Cloud = on
+		must(t, l.writeConfig())
+		b, err := os.ReadFile(l.Config())
+		must(t, err)
+		if got := strings.Contains(string(b), "\ncloud:\n  token: {file: "+l.CloudToken()+"}\n  api: "+l.CloudAPI()+"\n  balancer: pike\n"); got != on {
+			t.Errorf("with a cloud: %v; refit.yml:\n%s", on, b)
+		}
+		if strings.Contains(string(b), l.Secrets.Cloud) {
+			t.Error("refit.yml holds the token")
+		}
 	}
 }
 
