@@ -50,7 +50,7 @@ type usageError struct{ text string }
 func (e *usageError) Error() string { return e.text }
 
 func app() *cli.App {
-	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord(), deployWord(), demoWord(), benchWord(), bytesWord(), agentWord()}
+	words := []*cli.Command{checkWord(), upWord(), downWord(), statusWord(), execWord(), sshWord(), loadWord(), deployWord(), demoWord(), benchWord(), bytesWord(), agentWord(), cloudWord()}
 	words = append(append(words, faultWords()...), hiddenWords()...)
 	wrong := func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
 	for _, w := range words {

@@ -21,6 +21,9 @@ func TestWrongWordsAreUsageErrors(t *testing.T) {
 		{"move-redis", "now"},
 		{"ssh"},
 		{"exec"},
+		{"cloud"},
+		{"cloud", "trouble"},
+		{"cloud", "backup-age", "soon", "er"},
 		{"up", "--colour"},
 	} {
 		err := app().Run(append([]string{"lab", "--dir", t.TempDir()}, words...))
@@ -31,7 +34,7 @@ func TestWrongWordsAreUsageErrors(t *testing.T) {
 }
 
 func TestWordsForARunningLabSayThatNoneRuns(t *testing.T) {
-	for _, words := range [][]string{{"status"}, {"cut", "kirk"}, {"load"}, {"exec", "--", "true"}, {"ssh", "kirk"}} {
+	for _, words := range [][]string{{"status"}, {"cut", "kirk"}, {"load"}, {"cloud", "restart"}, {"cloud", "backup-age", "1h"}, {"exec", "--", "true"}, {"ssh", "kirk"}} {
 		err := app().Run(append([]string{"lab", "--dir", t.TempDir()}, words...))
 		if !errors.Is(err, lab.ErrNotUp) || code(err) != exitFailed {
 			t.Errorf("%v: got %v", words, err)
@@ -96,7 +99,7 @@ func TestTheHelpNamesEveryFaultAndHidesWhatTheLabRunsItself(t *testing.T) {
 	}
 	for _, word := range []string{
 		"check", "up", "down", "status", "exec", "ssh", "load", "cut", "heal", "freeze", "thaw", "reboot", "poweroff", "start", "kill",
-		"stop-service", "fill", "free", "limit", "unlimit", "snapshot", "restore", "promote-standby", "rebuild-standby", "move-redis",
+		"stop-service", "fill", "free", "limit", "unlimit", "snapshot", "restore", "promote-standby", "rebuild-standby", "move-redis", "cloud",
 	} {
 		if !strings.Contains(out.String(), word) {
 			t.Errorf("no word %s", word)

@@ -25,7 +25,7 @@ var doors = map[string][]string{
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
-	"github.com/goccy/go-yaml":            {"cmd/refit"},
+	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
 	"github.com/hiddeco/sshsig":           {"hosts/ssh"},
 	"github.com/jackc/pgx/v5":             {"hosts/mastodon"},
@@ -55,7 +55,6 @@ var reserved = map[string][]string{
 var testDoors = map[string][]string{
 	"github.com/alicebob/miniredis/v2":         {"hosts/mastodon"},
 	"github.com/getkin/kin-openapi":            {"hosts/github/githubtest"},
-	"github.com/goccy/go-yaml":                 {"hosts/lab"},
 	"github.com/google/go-cmp":                 {"builds", "builds/attest", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
 	"github.com/muesli/termenv":                {"pipeline/report"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"builds/attest"},
@@ -65,7 +64,7 @@ var testDoors = map[string][]string{
 var leaves = []string{"hosts/ssh", "hosts/git", "hosts/github", "hosts/cloud", "hosts/node"}
 
 // testOnly folders are imported by tests and by the lab's own command alone.
-var testOnly = []string{"hosts/lab", "hosts/lab/bench", "hosts/lab/standin", "hosts/hoststest", "hosts/github/githubtest", "pipeline/report/slacktest"}
+var testOnly = []string{"hosts/lab", "hosts/lab/bench", "hosts/lab/standin", "hosts/hoststest", "hosts/cloud/cloudtest", "hosts/github/githubtest", "pipeline/report/slacktest"}
 
 func TestImportsGoOneWayAndEachVendorHasOneDoor(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...").Output()

@@ -140,7 +140,8 @@ func setFrozen(ctx context.Context, host string, frozen bool) error {
 	if err := os.WriteFile(filepath.Join(d, "cgroup.freeze"), []byte(want), 0); err != nil {
 		return fmt.Errorf("cannot freeze or thaw %s: %w", host, err)
 	}
-	return await(ctx, 20*time.Second, func() (bool, error) {
+	// A snapshot counts how long its host stands still.
+	return awaitEvery(ctx, 20*time.Second, 2*time.Millisecond, func() (bool, error) {
 		b, err := os.ReadFile(filepath.Join(d, "cgroup.events"))
 		return strings.Contains(string(b), mark), err
 	})
@@ -158,9 +159,13 @@ func isFrozen(host string) bool {
 
 // await asks cond every 50 ms until it holds, fails, or the limit passes.
 func await(ctx context.Context, limit time.Duration, cond func() (bool, error)) error {
+	return awaitEvery(ctx, limit, 50*time.Millisecond, cond)
+}
+
+func awaitEvery(ctx context.Context, limit, every time.Duration, cond func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		ok, err := cond()

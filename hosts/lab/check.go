@@ -44,6 +44,8 @@ var tools = []struct{ program, pkg string }{
 	{"ssh", "openssh-client"},
 	{"ssh-keygen", "openssh-client"},
 	{"zstd", "zstd"},
+	{"rsync", "rsync"},
+	{"nft", "nftables"},
 	{"git", "git"},
 	{"nsenter", "util-linux"},
 	{"mount", "mount"},
@@ -74,7 +76,7 @@ func Check(ctx context.Context, cache string) []Need {
 		{"disk", disk >= minDisk, fmt.Sprintf("%.1f GiB free for %s%s", float64(disk)/(1<<30), cache, because(derr)), "free 15 GiB, or name a roomier place with --cache"},
 		filesystem("overlay"), filesystem("squashfs"),
 		exists("loop", "/dev/loop-control", "modprobe loop"),
-		veth(ctx), addressRange(), cgroups(),
+		vethPair(ctx), addressRange(), cgroups(),
 	}
 	for _, t := range tools {
 		needs = append(needs, program(t.program, "lab check --install, or: apt-get install "+t.pkg))
@@ -193,8 +195,8 @@ func filesystem(name string) Need {
 	return n
 }
 
-// veth makes a pair in a namespace of its own and lets it go with it.
-func veth(ctx context.Context) Need {
+// vethPair makes a pair in a namespace of its own and lets it go with it.
+func vethPair(ctx context.Context) Need {
 	n := Need{Name: "veth", Found: "the kernel makes a pair", Remedy: "modprobe veth bridge"}
 	if _, err := run(ctx, "unshare", "-n", "ip", "link", "add", "try0", "type", "veth", "peer", "name", "try1"); err != nil {
 		n.Found = err.Error()

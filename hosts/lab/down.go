@@ -45,11 +45,26 @@ func Down(ctx context.Context, say Say) error {
 // leaves them. They are named by device and inode of the root.
 func nspawnLocks() []string {
 	var out []string
-	for _, m := range Machines() {
-		var st unix.Stat_t
-		if err := unix.Stat(hostDir(m.Name, "root"), &st); err == nil {
-			out = append(out, fmt.Sprintf("/run/systemd/nspawn/locks/inode-%d:%d", st.Dev, st.Ino))
-		}
+	for _, name := range remains(hostDir("")) {
+		out = append(out, nspawnLock(name)...)
+	}
+	return out
+}
+
+// nspawnLock is the file of one host, while its root is mounted.
+func nspawnLock(name string) []string {
+	var st unix.Stat_t
+	if err := unix.Stat(hostDir(name, "root"), &st); err != nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("/run/systemd/nspawn/locks/inode-%d:%d", st.Dev, st.Ino)}
+}
+
+// nspawnTraces are what nspawn keeps of one host beside its lock.
+func nspawnTraces(name string) []string {
+	var out []string
+	for _, kind := range []string{"propagate", "unix-export"} {
+		out = append(out, filepath.Join("/run/systemd/nspawn", kind, name))
 	}
 	return out
 }
@@ -101,12 +116,12 @@ func mounts(dir string) ([]string, error) {
 // host beside it.
 func labMounts() ([]string, error) {
 	out, err := mounts(runDir)
-	for _, m := range Machines() {
+	for _, name := range remains(hostDir("")) {
 		if err != nil {
 			return nil, err
 		}
 		var more []string
-		more, err = mounts(filepath.Join("/run/systemd/nspawn/unix-export", m.Name))
+		more, err = mounts(filepath.Join("/run/systemd/nspawn/unix-export", name))
 		out = append(out, more...)
 	}
 	return out, err
@@ -142,13 +157,11 @@ func removeRun(locks []string) error {
 	if len(ms) > 0 {
 		return fmt.Errorf("cannot remove %s: still mounted: %s", runDir, strings.Join(ms, " "))
 	}
+	for _, name := range remains(hostDir("")) {
+		locks = append(locks, nspawnTraces(name)...)
+	}
 	if err := os.RemoveAll(runDir); err != nil {
 		return fmt.Errorf("cannot remove %s: %w", runDir, err)
-	}
-	for _, m := range Machines() {
-		for _, kind := range []string{"propagate", "unix-export"} {
-			locks = append(locks, filepath.Join("/run/systemd/nspawn", kind, m.Name))
-		}
 	}
 	for _, p := range locks {
 		if err := os.RemoveAll(p); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -89,7 +90,11 @@ func (l *Lab) MoveRedis(ctx context.Context) error {
 		return err
 	}
 	l.Redis = to
-	for _, m := range Machines() {
+	all, err := present()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
 		if err := l.rename(m); err != nil {
 			return err
 		}
@@ -114,6 +119,9 @@ func (l *Lab) rename(m Machine) error {
 	b, err := render("hosts", string(text), p)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(Machines(), func(f Machine) bool { return f.Name == m.Name }) {
+		b = fmt.Appendf(b, "%s %s\n", m.Address, m.Name)
 	}
 	if err := os.WriteFile(hostDir(m.Name, "root", "etc/hosts"), b, 0o644); err != nil {
 		return fmt.Errorf("cannot write the names on %s: %w", m.Name, err)

@@ -22,7 +22,7 @@ func setLink(ctx context.Context, host, to string) error {
 	if _, err := machine(host); err != nil {
 		return err
 	}
-	if _, err := run(ctx, "ip", "-n", netns, "link", "set", "v-"+host, to); err != nil {
+	if _, err := run(ctx, "ip", "-n", netns, "link", "set", veth(host), to); err != nil {
 		return fmt.Errorf("cannot set the link of %s %s: %w", host, to, err)
 	}
 	return nil
@@ -210,5 +210,5 @@ func (l *Lab) Unlimit(ctx context.Context, host string) error {
 
 // ends are both ends of a host's link: namespace and device.
 func ends(host string) [][2]string {
-	return [][2]string{{netns, "v-" + host}, {nsPrefix + host, "eth0"}}
+	return [][2]string{{netns, veth(host)}, {nsPrefix + host, "eth0"}}
 }

@@ -25,10 +25,15 @@ const (
 
 // Ports of the lab's services.
 const (
-	PortGems     = 8081
-	PortNpm      = 8082
-	PortGit      = 8083
-	PortFiles    = 8084
+	PortGems  = 8081
+	PortNpm   = 8082
+	PortGit   = 8083
+	PortFiles = 8084
+	// PortCloud is the cloud account's, at the bridge's address.
+	PortCloud = 8086
+	// PortAccount is where the lab itself troubles the account, at 127.0.0.1 of its
+	// network: no host reaches it.
+	PortAccount  = 8087
 	PortDatabase = 5432
 	PortPooler   = 25061
 	PortRedis    = 25061
@@ -82,8 +87,8 @@ func sidekiq(name string, queues ...string) AppUnit {
 	}
 }
 
-// Machines returns the fleet in the order of its addresses. The names are those of
-// vmst.io.
+// Machines returns the fleet in the order of its addresses, as Up raises it. The names
+// are those of vmst.io.
 func Machines() []Machine {
 	const disk, wide = 2048, 8192
 	pushPull := sidekiq("push-pull", "push", "pull")
@@ -105,9 +110,12 @@ func Machines() []Machine {
 	}
 }
 
-// machine finds a host of the fleet by name.
+// machine finds a host of the running lab by name.
 func machine(name string) (Machine, error) {
-	all := Machines()
+	all, err := present()
+	if err != nil {
+		return Machine{}, err
+	}
 	i := slices.IndexFunc(all, func(m Machine) bool { return m.Name == name })
 	if i < 0 {
 		names := make([]string, len(all))

@@ -217,7 +217,7 @@ func makeSecrets(s *Secrets) error {
 	}
 	*s = Secrets{
 		Database: take(24), Replication: take(24), KeyBase: take(128), OTP: take(128),
-		Probe: take(43), Load: take(43), Admin: take(43), Redis: take(24), Vapid: take(43), Storage: take(40), Mail: take(24),
+		Probe: take(43), Load: take(43), Admin: take(43), Redis: take(24), Vapid: take(43), Storage: take(40), Mail: take(24), Cloud: "dop_v1_" + take(64),
 	}
 	return nil
 }

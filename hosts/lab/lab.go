@@ -84,6 +84,9 @@ type Options struct {
 	// seeds are in, for an application that does not make the lab's tokens by itself;
 	// empty for none.
 	Seed string
+	// Cloud serves the hosts as the droplets of a cloud account, which refit.yml then
+	// names.
+	Cloud bool
 	// Self is the lab's own program, run for the mirrors and put on the hosts that
 	// need it; empty for the running program.
 	Self string
@@ -112,12 +115,14 @@ type State struct {
 	Since   time.Time `json:"since"`
 	// Gems, NpmOverlay and Git are the folders that the mirrors serve, NpmFrom the
 	// registry behind the npm mirror.
-	Gems       string  `json:"gems,omitempty"`
-	NpmOverlay string  `json:"npm_overlay,omitempty"`
-	NpmFrom    string  `json:"npm_from,omitempty"`
-	Git        string  `json:"git"`
-	Seed       string  `json:"seed,omitempty"`
-	Secrets    Secrets `json:"secrets"`
+	Gems       string `json:"gems,omitempty"`
+	NpmOverlay string `json:"npm_overlay,omitempty"`
+	NpmFrom    string `json:"npm_from,omitempty"`
+	Git        string `json:"git"`
+	Seed       string `json:"seed,omitempty"`
+	// Cloud: the mirrors serve a cloud account.
+	Cloud   bool    `json:"cloud,omitempty"`
+	Secrets Secrets `json:"secrets"`
 	// Ruby is the version whose source the mirrors serve; RubyBuild is the commit of
 	// the ruby-build that defines it, Tools the folder of both.
 	Ruby      string `json:"ruby"`
@@ -147,6 +152,8 @@ type Secrets struct {
 	Vapid   string `json:"vapid"`
 	Storage string `json:"storage"`
 	Mail    string `json:"mail"`
+	// Cloud is the token of the cloud account.
+	Cloud string `json:"cloud"`
 }
 
 // Lab is a fleet that is up.

@@ -27,6 +27,19 @@ func (l *Lab) Root(host string) string { return hostDir(host, "root") }
 // mountHost gives a host its own writable layer of limited size over the image.
 // "df" on the host shows the limit, and a full disk gives ENOSPC.
 func mountHost(m Machine) error {
+	if err := mountDisk(m); err != nil {
+		return err
+	}
+	for _, d := range []string{"upper", "work"} {
+		if err := os.Mkdir(hostDir(m.Name, "rw", d), 0o755); err != nil {
+			return fmt.Errorf("cannot make the disk of %s: %w", m.Name, err)
+		}
+	}
+	return mountOverlay(m.Name)
+}
+
+// mountDisk gives a host the empty space of its writable layer.
+func mountDisk(m Machine) error {
 	for _, d := range []string{"rw", "root"} {
 		if err := os.MkdirAll(hostDir(m.Name, d), 0o755); err != nil {
 			return fmt.Errorf("cannot make the disk of %s: %w", m.Name, err)
@@ -36,12 +49,7 @@ func mountHost(m Machine) error {
 	if err := unix.Mount("refit-lab", rw, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=755", m.Disk)); err != nil {
 		return fmt.Errorf("cannot make the disk of %s: %w", m.Name, err)
 	}
-	for _, d := range []string{"upper", "work"} {
-		if err := os.Mkdir(filepath.Join(rw, d), 0o755); err != nil {
-			return fmt.Errorf("cannot make the disk of %s: %w", m.Name, err)
-		}
-	}
-	return mountOverlay(m.Name)
+	return nil
 }
 
 // baseOf is the mounted image that a host stands on: the builder alone compiles.
@@ -67,10 +75,12 @@ func mountOverlay(name string) error {
 // smallest program that outlives its starter. CAP_NET_ADMIN is what the host's
 // systemd needs to give a unit a network of its own: without it PrivateNetwork=yes
 // is passed over with a warning, and nspawn keeps it only for networks that it made
-// itself. What it reaches is the host's own network namespace.
+// itself. What it reaches is the host's own network namespace. A host whose machine-id is
+// empty makes one by itself, so none is given. The credential tells the host which droplet
+// it is, as a cloud's metadata service would: no copy of its disk holds it.
 const supervise = `for c in $GROUPS_OF_HOST; do echo $$ > "$c/cgroup.procs" || exit 1; done
 while :; do
-  systemd-nspawn -q -b -D "$DIR/root" -M "$HOST" --register=no --keep-unit --network-namespace-path="$NETNS" --capability=CAP_NET_ADMIN --uuid="$UUID" \
+  systemd-nspawn -q -b -D "$DIR/root" -M "$HOST" --register=no --keep-unit --network-namespace-path="$NETNS" --capability=CAP_NET_ADMIN ${UUID:+--uuid="$UUID"} --set-credential=refit.instance:"$INSTANCE" \
     --link-journal=no --resolv-conf=off --timezone=off --console=read-only </dev/null >>"$DIR/console.log" 2>&1 &
   echo $! > "$DIR/pid.new" && mv "$DIR/pid.new" "$DIR/pid"
   wait $!
@@ -93,10 +103,15 @@ func boot(m Machine) error {
 	if err := os.Remove(hostDir(m.Name, "pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot start %s: %w", m.Name, err)
 	}
+	droplet, err := instance(m.Name)
+	if err != nil {
+		return fmt.Errorf("cannot start %s: %w", m.Name, err)
+	}
 	c := exec.Command("sh", "-c", supervise)
 	c.Env = append(os.Environ(),
 		"GROUPS_OF_HOST="+strings.Join(groups, " "), "DIR="+hostDir(m.Name), "HOST="+m.Name,
-		"NETNS="+filepath.Join(netnsDir, nsPrefix+m.Name), "UUID="+strings.TrimSpace(string(id)))
+		"NETNS="+filepath.Join(netnsDir, nsPrefix+m.Name), "UUID="+strings.TrimSpace(string(id)),
+		"INSTANCE="+strconv.Itoa(droplet))
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.Start(); err != nil {
@@ -165,18 +180,8 @@ func inside(ctx context.Context, host string, argv ...string) (string, error) {
 // own key in. Port 22 is never asked without logging in: OpenSSH counts bare
 // connections as an attack.
 func (l *Lab) ready(ctx context.Context, host string, limit time.Duration) error {
-	var pid int
-	err := await(ctx, limit, func() (bool, error) {
-		var err error
-		pid, err = leader(host)
-		if err != nil || pid == 0 {
-			return false, err
-		}
-		_, err = os.Stat(filepath.Join("/proc", strconv.Itoa(pid), "root/run/dbus/system_bus_socket"))
-		return err == nil, nil
-	})
-	if err != nil {
-		return fmt.Errorf("%s does not boot (its console: %s): %w", host, hostDir(host, "console.log"), err)
+	if err := booted(ctx, host, limit); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -196,6 +201,22 @@ func (l *Lab) ready(ctx context.Context, host string, limit time.Duration) error
 	}
 	if _, err := l.Exec(ctx, host, "true"); err != nil {
 		return fmt.Errorf("%s has booted but lets nobody in: %w", host, err)
+	}
+	return nil
+}
+
+// booted waits until a host's systemd answers; its units may still be starting.
+func booted(ctx context.Context, host string, limit time.Duration) error {
+	err := await(ctx, limit, func() (bool, error) {
+		pid, err := leader(host)
+		if err != nil || pid == 0 {
+			return false, err
+		}
+		_, err = os.Stat(filepath.Join("/proc", strconv.Itoa(pid), "root/run/dbus/system_bus_socket"))
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s does not boot (its console: %s): %w", host, hostDir(host, "console.log"), err)
 	}
 	return nil
 }

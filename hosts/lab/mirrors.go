@@ -11,13 +11,18 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Mirrors serves gems, npm packages, git repositories and the sources of Ruby and Node
 // on the lab's bridge until the context ends. The process stands in the machine's own
 // network, its listeners in the lab's: it is the only way out of the lab, and for npm
-// packages alone.
+// packages alone. With a cloud account it serves that too.
 func (l *Lab) Mirrors(ctx context.Context) error {
+	// The lab's lock, which Up handed over, is for this process alone: hosts that the
+	// account starts outlive it.
+	unix.CloseOnExec(3)
 	npm, err := newNpm(l.NpmFrom, filepath.Join(l.Cache, "npm"), l.NpmOverlay)
 	if err != nil {
 		return err
@@ -25,7 +30,7 @@ func (l *Lab) Mirrors(ctx context.Context) error {
 	files := http.NewServeMux()
 	files.Handle("/ruby/", http.FileServer(http.Dir(l.Tools)))
 	files.Handle("/node/", http.StripPrefix("/node", newNodeMirror(npm, filepath.Join(l.Cache, "node"))))
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	for port, h := range map[int]http.Handler{
 		PortGems:  http.FileServer(http.Dir(l.Gems)),
 		PortNpm:   npm,
@@ -37,6 +42,9 @@ func (l *Lab) Mirrors(ctx context.Context) error {
 			return err
 		}
 		go func() { failed <- Serve(ctx, ln, h) }()
+	}
+	if l.Cloud {
+		go func() { failed <- l.serveAccount(ctx) }()
 	}
 	return <-failed
 }

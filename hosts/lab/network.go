@@ -2,11 +2,15 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ip runs iproute2's ip with one batch of lines, inside a namespace ("" for the
@@ -48,8 +52,7 @@ func networkUp(ctx context.Context, ms []Machine) error {
 		"link set " + bridge + " up",
 	}
 	for _, m := range ms {
-		lines = append(lines, fmt.Sprintf("link add v-%s type veth peer name eth0 netns %s", m.Name, nsPrefix+m.Name),
-			fmt.Sprintf("link set v-%s master %s up", m.Name, bridge))
+		lines = append(lines, linkTo(m.Name)...)
 	}
 	if err := ipBatch(ctx, netns, lines...); err != nil {
 		return fmt.Errorf("cannot make the lab's bridge: %w", err)
@@ -62,6 +65,64 @@ func networkUp(ctx context.Context, ms []Machine) error {
 		if err := ipBatch(ctx, nsPrefix+m.Name, lines...); err != nil {
 			return fmt.Errorf("cannot give %s its address: %w", m.Name, err)
 		}
+	}
+	return nil
+}
+
+// veth is the bridge's end of a host's link. Linux gives a device 15 letters; a longer
+// name is cut to a sum of it, so that rules for a host can be made before the host is.
+func veth(host string) string {
+	if name := "v-" + host; len(name) < unix.IFNAMSIZ {
+		return name
+	}
+	return "v-" + shortSum(host)
+}
+
+// shortSum stands for a name where that is too long or has other letters than allowed.
+func shortSum(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:6])
+}
+
+// linkTo are the lines that link a host's namespace to the bridge.
+func linkTo(host string) []string {
+	return []string{
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", veth(host), nsPrefix+host),
+		fmt.Sprintf("link set %s master %s up", veth(host), bridge),
+	}
+}
+
+// networkAdd makes the namespace of one more host, with its addresses, of which the first
+// is the one that it sends from.
+func networkAdd(ctx context.Context, host string, addresses ...string) error {
+	lines := []string{"link set lo up"}
+	for _, a := range addresses {
+		lines = append(lines, "addr add "+a+"/24 dev eth0")
+	}
+	for _, step := range []struct {
+		ns    string
+		lines []string
+	}{{"", []string{"netns add " + nsPrefix + host}}, {netns, linkTo(host)}, {nsPrefix + host, append(lines, "link set eth0 up")}} {
+		if err := ipBatch(ctx, step.ns, step.lines...); err != nil {
+			return fmt.Errorf("cannot put %s on the network: %w", host, err)
+		}
+	}
+	return nil
+}
+
+// networkRemove takes the namespace and the link of one host away, if they are there.
+func networkRemove(ctx context.Context, host string) error {
+	if _, err := run(ctx, "ip", "-n", netns, "link", "show", veth(host)); err == nil {
+		// With the namespace alone the link goes later, and its name is taken until then.
+		if _, err := run(ctx, "ip", "-n", netns, "link", "del", veth(host)); err != nil {
+			return fmt.Errorf("cannot take %s off the network: %w", host, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(netnsDir, nsPrefix+host)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := run(ctx, "ip", "netns", "del", nsPrefix+host); err != nil {
+		return fmt.Errorf("cannot take %s off the network: %w", host, err)
 	}
 	return nil
 }
@@ -80,8 +141,12 @@ func moveAddress(ctx context.Context, from, to, take, give string) error {
 			return fmt.Errorf("cannot give %s to %s: %w", give, to, err)
 		}
 	}
+	all, err := present()
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, m := range Machines() {
+	for _, m := range all {
 		for _, a := range []string{take, give} {
 			_, err := run(ctx, "ip", "-n", nsPrefix+m.Name, "neigh", "flush", "to", a)
 			errs = append(errs, err)

@@ -42,7 +42,22 @@ func (l *Lab) Traffic(ctx context.Context) (map[string]Traffic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot count traffic: %w", err)
 	}
-	return readTraffic([]byte(out))
+	all, err := readTraffic([]byte(out))
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := present()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range hosts {
+		short := strings.TrimPrefix(veth(m.Name), "v-")
+		if t, ok := all[short]; ok && short != m.Name {
+			all[m.Name] = t
+			delete(all, short)
+		}
+	}
+	return all, nil
 }
 
 // readTraffic reads what ip says of the hosts' ends at the bridge: what that end

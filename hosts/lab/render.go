@@ -20,6 +20,8 @@ type page struct {
 	Machines                                                                               []Machine
 	Domain, Gateway, Network, Balancer                                                     string
 	PortDatabase, PortPooler, PortRedis, PortSearch, PortGems, PortNpm, PortGit, PortFiles int
+	PortCloud                                                                              int
+	CloudBalancer, CloudDatabase                                                           string
 }
 
 func (l *Lab) page(m Machine) (page, error) {
@@ -31,6 +33,7 @@ func (l *Lab) page(m Machine) (page, error) {
 		State: l.State, Host: m, Machines: Machines(), Domain: Domain, Gateway: Gateway, Network: Network, Balancer: pike.Address,
 		PortDatabase: PortDatabase, PortPooler: PortPooler, PortRedis: PortRedis, PortSearch: PortSearch,
 		PortGems: PortGems, PortNpm: PortNpm, PortGit: PortGit, PortFiles: PortFiles,
+		PortCloud: PortCloud, CloudBalancer: front, CloudDatabase: managedDatabase,
 	}, nil
 }
 

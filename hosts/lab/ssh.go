@@ -18,8 +18,12 @@ func (l *Lab) SSHArgs(host string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	known := l.KnownHosts()
+	if own := knownHost(host); exists("", own, "").OK {
+		known = own
+	}
 	return []string{
-		"ssh", "-F", "/dev/null", "-i", l.AdminKeyFile(), "-o", "UserKnownHostsFile=" + l.KnownHosts(), "-o", "StrictHostKeyChecking=yes",
+		"ssh", "-F", "/dev/null", "-i", l.AdminKeyFile(), "-o", "UserKnownHostsFile=" + known, "-o", "StrictHostKeyChecking=yes",
 		"-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
 		"-o", "KexAlgorithms=curve25519-sha256", "root@" + ip,
 	}, nil

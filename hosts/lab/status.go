@@ -43,7 +43,11 @@ type HostStatus struct {
 // Status asks every host. A frozen or cut host is seen from outside.
 func (l *Lab) Status(ctx context.Context) (Status, error) {
 	s := Status{Schema: "refit.lab.status/v1", State: l.State, Primary: l.Primary, Redis: l.Redis}
-	for _, m := range Machines() {
+	all, err := present()
+	if err != nil {
+		return s, err
+	}
+	for _, m := range all {
 		h := HostStatus{Name: m.Name, Address: m.Address, State: "off", Disk: m.Disk}
 		if m.Name == "redis" {
 			h.Address = l.Redis
@@ -99,14 +103,14 @@ func systemState(ctx context.Context, host string) (state, failed string) {
 }
 
 func link(ctx context.Context, host string) (string, error) {
-	out, err := run(ctx, "ip", "-n", netns, "-o", "link", "show", "v-"+host)
+	out, err := run(ctx, "ip", "-n", netns, "-o", "link", "show", veth(host))
 	if err != nil {
 		return "", fmt.Errorf("cannot see the link of %s: %w", host, err)
 	}
 	if !strings.Contains(out, ",UP") {
 		return "cut", nil
 	}
-	out, err = run(ctx, "tc", "-n", netns, "qdisc", "show", "dev", "v-"+host)
+	out, err = run(ctx, "tc", "-n", netns, "qdisc", "show", "dev", veth(host))
 	if err != nil {
 		return "", fmt.Errorf("cannot see the link of %s: %w", host, err)
 	}

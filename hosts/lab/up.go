@@ -41,6 +41,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.prepare(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := l.openAccount(); err != nil {
+		return nil, err
+	}
 	if err := raiseWatches(); err != nil {
 		return nil, err
 	}
@@ -111,7 +114,7 @@ func newLab(o Options) (*Lab, error) {
 		}
 	}
 	l.State = State{
-		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Beat: o.Beat, More: o.More, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
+		Schema: "refit.lab/v1", Dir: dir, App: o.App, Release: o.Release, Beat: o.Beat, More: o.More, Cloud: o.Cloud, Since: time.Now().UTC(), Gems: o.GemRegistry, NpmOverlay: o.NpmOverlay,
 		Redis: RedisAddress, Database: DatabaseAddress, Primary: "majel",
 	}
 	if o.Seed != "" {
@@ -291,7 +294,11 @@ func (l *Lab) startMirrors(ctx context.Context, lock *os.File) error {
 			return false, errors.Join(fmt.Errorf("they ended (%v): %s", err, strings.TrimSpace(string(said))), rerr)
 		default:
 		}
-		for _, p := range []int{PortGems, PortNpm, PortGit, PortFiles} {
+		ports := []int{PortGems, PortNpm, PortGit, PortFiles}
+		if l.Cloud {
+			ports = append(ports, PortCloud)
+		}
+		for _, p := range ports {
 			conn, err := l.DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", Gateway, p))
 			if err != nil {
 				return false, nil
