@@ -159,6 +159,8 @@ type Deps struct {
 	Retain store.Rule
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
+	// Cloud is the account that the machines are in; nil for none.
+	Cloud *Cloud
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string
