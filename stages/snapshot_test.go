@@ -179,6 +179,15 @@ func TestASnapshotWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 	})
 }
 
+func TestAnImageWhoseAnswerWasLostMayBeListedLate(t *testing.T) {
+	inCloud(t, func(t *testing.T, w *world, a *account) {
+		a.loses, a.lasts, a.appears = true, 10*time.Second, time.Minute
+		if res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w})); res.Status != pipeline.Done || len(a.asked) != 4 {
+			t.Errorf("%s: %v, asked %q", res.Status, res.Err, a.asked)
+		}
+	})
+}
+
 func TestASnapshotComesAfterWhateverElseIsAtWorkOnTheDroplet(t *testing.T) {
 	inCloud(t, func(t *testing.T, w *world, a *account) {
 		a.begin("backup", a.id("spock"), "")
@@ -210,12 +219,13 @@ func TestASnapshotThatFailsEndsTheRunBeforeAnythingIsChanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inCloud(t, func(t *testing.T, w *world, a *account) {
 				c.bad(a)
+				began := time.Now()
 				res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w}))
 				if res.Status != pipeline.Undone && res.Status != pipeline.Refused || res.Touched || res.Err == nil || !strings.Contains(res.Err.Error(), c.says) {
 					t.Errorf("%s, touched %v: %v", res.Status, res.Touched, res.Err)
 				}
-				if strings.Contains(w.done(), "change") {
-					t.Errorf("done: %s", w.done())
+				if took := time.Since(began); strings.Contains(w.done(), "change") || name == "its image never appears" && took > 35*time.Minute {
+					t.Errorf("after %s, done: %s", took, w.done())
 				}
 			})
 		})
@@ -290,6 +300,9 @@ func TestANodeDoesNotStayOffForASnapshotThatFailed(t *testing.T) {
 		res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w}))
 		if res.Status != pipeline.Undone || res.Touched {
 			t.Fatalf("%s: %v, %v", res.Status, res.Err, res.UndoErr)
+		}
+		if _, waited := errors.AsType[*pipeline.GroundError](res.Err); waited {
+			t.Errorf("it was left off, and waited for: %v", res.Err)
 		}
 		if w.cut["spock"] || w.runs["spock"] != "v4.5.14" || w.down["sulu"]["10.77.0.22"] || strings.Contains(w.done(), "change") {
 			t.Errorf("spock is not back: %s", w.done())
