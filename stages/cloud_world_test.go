@@ -185,14 +185,25 @@ func (a *account) Await(ctx context.Context, _, action int, every time.Duration,
 	}
 }
 
-func (a *account) SnapshotOf(_ context.Context, _ int, name string) (cloud.Image, error) {
-	defer a.enter("SnapshotOf")()
-	for _, img := range a.images {
-		if img.Name == name {
-			return img, a.fails["SnapshotOf"]
+// SnapshotOf waits for an image that is not listed, as the client does.
+func (a *account) SnapshotOf(ctx context.Context, _ int, name string) (cloud.Image, error) {
+	for began := time.Now(); ; {
+		img, err := func() (cloud.Image, error) {
+			defer a.enter("SnapshotOf")()
+			for _, img := range a.images {
+				if img.Name == name {
+					return img, a.fails["SnapshotOf"]
+				}
+			}
+			return cloud.Image{}, cmpErr(a.fails["SnapshotOf"], cloud.ErrNotFound)
+		}()
+		if !errors.Is(err, cloud.ErrNotFound) || time.Since(began) > 5*time.Minute {
+			return img, err
+		}
+		if err := pause(ctx, 5*time.Second); err != nil {
+			return img, err
 		}
 	}
-	return cloud.Image{}, cmpErr(a.fails["SnapshotOf"], cloud.ErrNotFound)
 }
 
 func (a *account) Images(_ context.Context, tag string) ([]cloud.Image, error) {

@@ -21,20 +21,22 @@ type keeping struct {
 	run     string
 	purpose cloud.Purpose
 
-	// listed is since when the image should be listed: its action is over.
-	listed time.Time
+	// listed is since when the image should be listed: its action is over. Where the action
+	// is not known, quiet is since when nothing was seen at work on the droplet.
+	listed, quiet time.Time
 }
 
 const (
 	// keepLook is the pause between two looks at an image that is being made.
 	keepLook = 12 * time.Second
-	// keepAgain is how long what was asked for may take to show, before it is asked again:
-	// its answer was lost, or the process that asked was killed.
-	keepAgain = 2 * time.Minute
-	// keepListed is how long an image may take to be listed after its action is over.
+	// keepListed is how long an image may take to be listed after its action is over. One
+	// whose action is not known, since the answer was lost or the process was killed, is
+	// asked for again after as long in which nothing was at work on the droplet.
 	keepListed = 10 * time.Minute
 	// keepBegin is how long the account may refuse to begin for reasons that pass.
 	keepBegin = 3 * time.Minute
+	// keepFind bounds one look for an image.
+	keepFind = 20 * time.Second
 	// keepAsk bounds one look, the account's own patience with a busy API included.
 	keepAsk = 2 * time.Minute
 )
@@ -66,20 +68,35 @@ func (s *keeping) begin(ctx context.Context, say pipeline.Say) error {
 		return err
 	}
 	if busy {
+		s.quiet = time.Now()
 		say("%s: droplet %d has an action at work (%s, %d): %s comes after it, unless that is it", s.k.Host, s.k.Droplet, open.Type, open.ID, s.name())
 		return nil
 	}
-	_, err = s.c.API.SnapshotOf(ctx, s.k.Droplet, s.name())
-	if err == nil {
-		return nil
+	if s.k.Asked.IsZero() {
+		return s.ask(ctx, say)
 	}
-	if !errors.Is(err, cloud.ErrNotFound) {
+	if _, err = s.find(ctx); !errors.Is(err, cloud.ErrNotFound) {
 		return err
 	}
-	if !s.k.Asked.IsZero() && time.Since(s.k.Asked) < keepAgain {
+	if s.quiet.IsZero() {
+		s.quiet = time.Now()
+	}
+	if time.Since(s.quiet) < keepListed {
 		return nil
 	}
 	return s.ask(ctx, say)
+}
+
+// find looks for the image, for a short while only: the account's own patience with an
+// image that is listed late is longer than a look may take.
+func (s *keeping) find(ctx context.Context) (cloud.Image, error) {
+	within, cancel := context.WithTimeout(ctx, keepFind)
+	defer cancel()
+	img, err := s.c.API.SnapshotOf(within, s.k.Droplet, s.name())
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w (%w)", cloud.ErrNotFound, err)
+	}
+	return img, err
 }
 
 // ask asks the account for the image: journalled before, and after.
@@ -133,6 +150,7 @@ func (s *keeping) look(ctx context.Context, say pipeline.Say) error {
 		return err
 	}
 	if busy && (s.k.Action == 0 || open.ID == s.k.Action) {
+		s.quiet = time.Now()
 		return fmt.Errorf("%s: action %d (%s) is at work on droplet %d", s.k.Host, open.ID, open.Type, s.k.Droplet)
 	}
 	if s.k.Action != 0 {
@@ -140,7 +158,7 @@ func (s *keeping) look(ctx context.Context, say pipeline.Say) error {
 			return err
 		}
 	}
-	img, err := s.c.API.SnapshotOf(ctx, s.k.Droplet, s.name())
+	img, err := s.find(ctx)
 	switch {
 	case err == nil:
 		return s.mark(ctx, img, say)
@@ -227,7 +245,7 @@ func (s *keeping) stay(ctx context.Context, say pipeline.Say) {
 	ctx, cancel := context.WithTimeout(ctx, keepAsk)
 	defer cancel()
 	if s.k.Image == 0 {
-		img, err := s.c.API.SnapshotOf(ctx, s.k.Droplet, s.name())
+		img, err := s.find(ctx)
 		if err == nil {
 			err = s.mark(ctx, img, say)
 		}

@@ -107,7 +107,7 @@ func (s retireImages) claim(ctx context.Context, runs []CloudRun, say pipeline.S
 					continue
 				}
 				w := s.d.keeping(&k, r.ID, of.p)
-				img, err := s.d.Cloud.API.SnapshotOf(ctx, k.Droplet, w.name())
+				img, err := w.find(ctx)
 				if err != nil {
 					continue // it never came, it is gone, or its droplet is
 				}

@@ -68,11 +68,14 @@ func (s snapshotOff) Run(ctx context.Context, say pipeline.Say) error {
 // crash is waited for as the node is.
 func (s snapshotOff) keep(ctx context.Context, w *keeping, say pipeline.Say) error {
 	if w.k.Action == 0 {
-		if _, err := s.d.Cloud.API.SnapshotOf(ctx, w.k.Droplet, w.name()); errors.Is(err, cloud.ErrNotFound) {
-			if err := s.off(ctx, w.k, say); err != nil {
-				return err
-			}
-		} else if err != nil {
+		err := fmt.Errorf("it was never asked for: %w", cloud.ErrNotFound)
+		if !w.k.Asked.IsZero() {
+			_, err = w.find(ctx)
+		}
+		if errors.Is(err, cloud.ErrNotFound) {
+			err = s.off(ctx, w.k, say)
+		}
+		if err != nil {
 			return err
 		}
 	}

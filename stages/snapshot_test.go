@@ -180,8 +180,20 @@ func TestASnapshotWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 }
 
 func TestAnImageWhoseAnswerWasLostMayBeListedLate(t *testing.T) {
+	for _, lasts := range []time.Duration{10 * time.Second, 20 * time.Minute} {
+		inCloud(t, func(t *testing.T, w *world, a *account) {
+			a.loses, a.lasts, a.appears = true, lasts, 5*time.Minute
+			if res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w})); res.Status != pipeline.Done || len(a.asked) != 4 {
+				t.Errorf("%s: %v, asked %q", res.Status, res.Err, a.asked)
+			}
+		})
+	}
+}
+
+func TestARequestThatNeverArrivedIsMadeAgain(t *testing.T) {
 	inCloud(t, func(t *testing.T, w *world, a *account) {
-		a.loses, a.lasts, a.appears = true, 10*time.Second, time.Minute
+		a.fails["Snapshot"] = cloud.ErrLost
+		w.after(5*time.Minute, func() { clear(a.fails) })
 		if res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w})); res.Status != pipeline.Done || len(a.asked) != 4 {
 			t.Errorf("%s: %v, asked %q", res.Status, res.Err, a.asked)
 		}

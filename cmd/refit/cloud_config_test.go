@@ -97,7 +97,7 @@ func TestARunWhoseJournalCannotBeReadCountsAsLeftHalfWay(t *testing.T) {
 	asked := time.Date(2026, 11, 22, 7, 30, 0, 0, time.UTC)
 	save := func(id string, status pipeline.Status, facts any) {
 		t.Helper()
-		p := pipeline.Plan{ID: id, Kind: "upgrade", From: "v4.5.14", To: "v4.5.15", Facts: facts}
+		p := pipeline.Plan{ID: id, Kind: "upgrade", From: "v4.5.14", To: "v4.5.15", Facts: facts, Steps: []pipeline.Step{{Stage: timed{"build"}}}}
 		j := pipeline.NewJournal(p, shelf, 1, asked)
 		if res := pipeline.Execute(t.Context(), p, j, pipeline.Options{}); res.Status != pipeline.Done {
 			t.Fatal(res.Err)
