@@ -87,7 +87,9 @@ func (c *Client) Images(ctx context.Context, tag string) ([]Image, error) {
 }
 
 // Image is one by its ID; ErrNotFound where the account has none.
-func (c *Client) Image(ctx context.Context, id int) (Image, error) { return c.image(ctx, c.begin(), id) }
+func (c *Client) Image(ctx context.Context, id int) (Image, error) {
+	return c.image(ctx, c.begin(), id)
+}
 
 func (c *Client) image(ctx context.Context, k call, id int) (Image, error) {
 	d := deed{what: fmt.Sprintf("read the image %d", id), scope: "image:read"}

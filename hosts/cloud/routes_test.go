@@ -199,7 +199,7 @@ func (w *world) crud(resp http.ResponseWriter, method, kind string, part []strin
 		all[uuid(w.next)] = in
 		write(resp, 201, obj{kind: in})
 	case len(part) == 1:
-		write(resp, 200, obj{kind + "s": slices.Concat([]obj{}, slices.Collect(maps.Values(all)))})
+		write(resp, 200, obj{kind + "s": slices.AppendSeq([]obj{}, maps.Values(all))})
 	case all[part[1]] == nil:
 		gone(resp)
 	case method == "DELETE":

@@ -302,14 +302,16 @@ func list[T any](w *world, resp http.ResponseWriter, req *http.Request, name str
 	from := min((page-1)*per, len(all))
 	to := min(from+per, len(all))
 	pages := obj{}
-	at := func(n int) string { return fmt.Sprintf("https://api.example%s?page=%d&per_page=%d", req.URL.Path, n, per) }
+	at := func(n int) string {
+		return fmt.Sprintf("https://api.example%s?page=%d&per_page=%d", req.URL.Path, n, per)
+	}
 	if to < len(all) {
 		pages["next"], pages["last"] = at(page+1), at((len(all)+per-1)/per)
 	}
 	if page > 1 {
 		pages["prev"], pages["first"] = at(page-1), at(1)
 	}
-	write(resp, 200, obj{name: slices.Concat([]T{}, all[from:to]), "links": obj{"pages": pages}, "meta": obj{"total": len(all)}})
+	write(resp, 200, obj{name: append([]T{}, all[from:to]...), "links": obj{"pages": pages}, "meta": obj{"total": len(all)}})
 }
 
 func sorted[T any](m map[int]T) []T {
