@@ -159,6 +159,8 @@ type Deps struct {
 	Retain store.Rule
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
+	// Backups is what the database could be restored from; nil where nobody asks for it.
+	Backups *Backups
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

@@ -32,6 +32,13 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	// Here belong the snapshots of one node per tier and the commit of the intended
 	// configuration: both before the first change that users could feel.
 
+	if d.dumps(f) {
+		// To the store, while nothing of the schema has changed and nothing holds tables.
+		add(pipeline.Step{Stage: dump{d, f, id}, Why: "dump the database to the store, and read the dump's contents back"})
+	}
+	if d.Backups != nil && len(f.Pre) > 0 {
+		add(pipeline.Step{Stage: restorePoint{d, f, false}, Why: "note the instant that the database could be restored to"})
+	}
 	// Additive migrations, while the old code serves: new code never meets an old schema.
 	add(pipeline.Step{Stage: preMigrate{d, f}, Why: orWhy(len(f.Pre) > 0, "apply "+count(len(f.Pre), "migration")+" that the old code lives with", "nothing to apply"), Host: d.migrator().Name, Expect: d.Holds.Migrated})
 
@@ -58,6 +65,9 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// The last time at which the way back costs nothing.
 	add(pipeline.Step{Stage: soak{d, f}, Why: "ask every gate again until the time is over", Expect: d.Holds.Soak})
+	if d.Backups != nil && len(f.Post) > 0 {
+		add(pipeline.Step{Stage: restorePoint{d, f, true}, Why: "note the instant that the database could be restored to, once more"})
+	}
 	// The point of no return, if the database lacks any of them.
 	add(pipeline.Step{Stage: postMigrate{d, f}, Why: orWhy(len(f.Post) > 0, "apply "+count(len(f.Post), "migration")+" after which "+p.From+" cannot run: THE POINT OF NO RETURN", "nothing to apply"), Host: d.migrator().Name, OneWay: len(f.Post) > 0, Switches: len(f.Post) > 0})
 	// Mappings only; what needs an import is named, never started.
@@ -88,7 +98,7 @@ func Prepares(step string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{preflight{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
+	return slices.Contains([]string{preflight{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), dump{}.Name(), restorePoint{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and
