@@ -74,6 +74,9 @@ type runStatus struct {
 	Outcome pipeline.Status       `json:"outcome"`
 	Stands  string                `json:"stands"`
 	Steps   []pipeline.StepResult `json:"steps"`
+	// Restore says how the database gets back to what it was before a run that did not
+	// end well.
+	Restore []string `json:"restore,omitempty"`
 }
 
 func (x *session) status(ctx context.Context) status {
@@ -192,7 +195,14 @@ func (x *session) hangUp(n stages.Node) {
 }
 
 func statusOf(j *pipeline.Journal) *runStatus {
-	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+	st := &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+	f := &stages.Facts{}
+	if err := j.LoadFacts(f); err != nil {
+		st.Restore = []string{"what the database could be restored to cannot be read: " + err.Error()}
+	} else {
+		st.Restore = restores(j.Outcome, f)
+	}
+	return st
 }
 
 // witnesses completes a status without the keeper's journals: by this machine's copy,
@@ -248,6 +258,11 @@ func (st status) text(w io.Writer) error {
 	}
 	if st.Run != nil {
 		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
+	}
+	if st.Run != nil {
+		for _, line := range st.Run.Restore {
+			fmt.Fprintf(t, "%s\n", line)
+		}
 	}
 	if st.Copy != "" {
 		fmt.Fprintf(t, "(by this machine's copy in %s, which may be older than what the hosts say)\n", st.Copy)
