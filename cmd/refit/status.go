@@ -76,6 +76,9 @@ type runStatus struct {
 	Steps   []pipeline.StepResult `json:"steps"`
 	// Images are those in the cloud account, in words.
 	Images []string `json:"images,omitempty"`
+	// Restore says how the database gets back to what it was before a run that did not
+	// end well.
+	Restore []string `json:"restore,omitempty"`
 }
 
 func (x *session) status(ctx context.Context) status {
@@ -194,7 +197,14 @@ func (x *session) hangUp(n stages.Node) {
 }
 
 func statusOf(j *pipeline.Journal) *runStatus {
-	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress(), Images: imagesOf(j)}
+	st := &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress(), Images: imagesOf(j)}
+	f := &stages.Facts{}
+	if err := j.LoadFacts(f); err != nil {
+		st.Restore = []string{"what the database could be restored to cannot be read: " + err.Error()}
+	} else {
+		st.Restore = restores(j.Outcome, f)
+	}
+	return st
 }
 
 // witnesses completes a status without the keeper's journals: by this machine's copy,
@@ -252,6 +262,9 @@ func (st status) text(w io.Writer) error {
 		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
 		for _, line := range st.Run.Images {
 			fmt.Fprintf(t, "  %s\n", line)
+		}
+		for _, line := range st.Run.Restore {
+			fmt.Fprintf(t, "%s\n", line)
 		}
 	}
 	if st.Copy != "" {

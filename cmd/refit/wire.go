@@ -19,6 +19,7 @@ import (
 	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
@@ -38,6 +39,8 @@ type session struct {
 	config config
 	deps   stages.Deps
 	keeper *keeper.Keeper
+	// cloud is the account; nil where refit.yml names none.
+	cloud  *cloud.Client
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	dial   dialer
@@ -92,6 +95,13 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 		return nil, err
 	}
 	if err := x.wireCloud(); err != nil {
+		return nil, err
+	}
+	var provider stages.Provider
+	if x.cloud != nil {
+		provider = x.cloud
+	}
+	if err := x.wireBackups(provider); err != nil {
 		return nil, err
 	}
 	if err := x.wireKeeper(run, command); err != nil {

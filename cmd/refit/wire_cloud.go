@@ -31,7 +31,9 @@ func (x *session) wireCloud() error {
 	if err != nil {
 		return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account: %w", err))
 	}
+	x.cloud = client
 	x.deps.Cloud = c.account(client)
+	x.deps.Cloud.Sealed = x.deps.Sealed
 	x.deps.Cloud.Runs = x.cloudRuns
 	return nil
 }
