@@ -159,6 +159,8 @@ type Deps struct {
 	Retain store.Rule
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
+	// Front is the balancer before the proxies; nil for none that can be asked.
+	Front Front
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string
