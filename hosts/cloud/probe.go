@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -178,6 +179,10 @@ func (p *Prober) send(ctx context.Context, q question) (status int, err error) {
 		return 0, fmt.Errorf("the API's answer broke off: %w", err)
 	}
 	p.read(answer.Header, asked)
+	// A 404 or 403 of something between says nothing of the token.
+	if kind, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type")); answer.StatusCode >= 400 && answer.StatusCode < 500 && (err != nil || kind != "application/json") {
+		return 0, fmt.Errorf("what answers %d there is not the API: see cloud.api and what stands before it", answer.StatusCode)
+	}
 	if answer.StatusCode == http.StatusUnauthorized {
 		return 0, ErrDenied
 	}

@@ -1,6 +1,7 @@
 package cloud_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ type gate struct {
 	scopes  []string
 	exists  []string // paths that answer 200
 	answers int      // to all, if not 0
+	kind    string   // of all answers
 	asked   []string
 	made    []string
 }
@@ -31,6 +33,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.t.Error(err)
 	}
 	g.asked = append(g.asked, r.Method+" "+r.URL.Path)
+	w.Header().Set("Content-Type", g.kind)
 	w.Header().Set("ratelimit-limit", "5000")
 	w.Header().Set("ratelimit-remaining", "4321")
 	if r.Header.Get("Authorization") != "Bearer secret" {
@@ -76,7 +79,7 @@ var someScopes = []string{
 
 func prober(t *testing.T, g *gate) *cloud.Prober {
 	t.Helper()
-	g.t = t
+	g.t, g.kind = t, cmp.Or(g.kind, "application/json; charset=utf-8")
 	s := httptest.NewServer(g)
 	t.Cleanup(s.Close)
 	return &cloud.Prober{API: s.URL + "/", Token: "secret"}
@@ -157,6 +160,16 @@ func TestATokenThatIsNotAcceptedIsAnErrorWithoutIt(t *testing.T) {
 	p.API = "http://127.0.0.1:1/"
 	if got, why, err := p.Ask(t.Context(), "account:read"); got != cloud.NotProbed || why == "" || strings.Contains(why, p.Token) || err != nil {
 		t.Errorf("%s (%s), %v", got, why, err)
+	}
+}
+
+func TestAPagesOwnRefusalSaysNothingOfTheToken(t *testing.T) {
+	for _, status := range []int{401, 403, 404, 422} {
+		g := &gate{answers: status, kind: "text/html"}
+		got, why, err := prober(t, g).Ask(t.Context(), "droplet:create")
+		if got != cloud.NotProbed || !strings.Contains(why, "is not the API") || err != nil {
+			t.Errorf("%d: %s (%s), %v", status, got, why, err)
+		}
 	}
 }
 
