@@ -152,7 +152,7 @@ func (r initRequest) read(ctx context.Context, api inventory) (inventoried, erro
 	var in inventoried
 	var err error
 	if in.droplets, err = api.Droplets(ctx, r.Tag); err != nil {
-		return in, fmt.Errorf("cannot list the account's droplets: %w", err)
+		return in, err
 	}
 	if len(in.droplets) == 0 {
 		if r.Tag != "" {
