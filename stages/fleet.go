@@ -166,6 +166,8 @@ type Deps struct {
 	Cloud *Cloud
 	// Backups is what the database could be restored from; nil where nobody asks for it.
 	Backups *Backups
+	// Front is the balancer before the proxies; nil for none that can be asked.
+	Front Front
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

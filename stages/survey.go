@@ -59,6 +59,9 @@ type View struct {
 	// Dumpers are looked for, and the store is asked, where refit may have to dump.
 	Dumpers  Dumpers
 	StoreErr error
+	// Front is the balancer, where there is one to ask.
+	Front    FrontState
+	FrontErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -107,6 +110,14 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 		v.Search, v.SearchErr = s, err
 	})
 	d.lookAtBackups(ctx, v, &wg, &mu)
+	if d.Front != nil {
+		wg.Go(func() {
+			s, err := d.Front.State(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			v.Front, v.FrontErr = s, err
+		})
+	}
 	wg.Wait()
 	slices.Sort(v.NotChecked)
 	return v

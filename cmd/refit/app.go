@@ -82,7 +82,7 @@ func newApp(s streams) *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
-		doctorCommand(s), unlockCommand(s), sealCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), exampleCommand(s),
+		doctorCommand(s), unlockCommand(s), sealCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), initCommand(s), exampleCommand(s),
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = app.OnUsageError

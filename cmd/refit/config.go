@@ -280,6 +280,9 @@ func parseConfig(path string, text []byte) (config, error) {
 	if len(file.Docs) != 1 {
 		return config{}, &configError{path, []string{fmt.Sprintf("holds %d documents; refit reads exactly one", len(file.Docs))}}
 	}
+	if asked := questions(path, file); len(asked) > 0 {
+		return config{}, &configError{path, asked}
+	}
 	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
 		return config{}, &configError{path, []string{yamlError(path, err)}}
 	}

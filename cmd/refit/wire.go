@@ -91,6 +91,7 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireFleet(run, binary); err != nil {
 		return nil, err
 	}
+	x.wireFront()
 	if err := x.wireStore(); err != nil {
 		return nil, err
 	}
