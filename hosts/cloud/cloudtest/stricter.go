@@ -10,6 +10,37 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
+// load reads a description without its discriminators: their mappings name files that
+// are not there.
+func load(text []byte) (*openapi3.T, error) {
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		return nil, err
+	}
+	undiscriminated(v)
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(text)
+}
+
+func undiscriminated(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		if d, ok := v["discriminator"].(map[string]any); ok && d["mapping"] != nil {
+			delete(v, "discriminator")
+		}
+		for _, w := range v {
+			undiscriminated(w)
+		}
+	case []any:
+		for _, w := range v {
+			undiscriminated(w)
+		}
+	}
+}
+
 // refusal holds an error to the description's form of errors.
 func (d description) refusal(e Exchange) error {
 	if !strings.HasPrefix(e.Header.Get("Content-Type"), "application/json") {
@@ -57,7 +88,6 @@ func strict(ref *openapi3.SchemaRef, seen map[*openapi3.Schema]bool) {
 	}
 	s := ref.Value
 	seen[s] = true
-	s.Discriminator = nil // its mapping names files that are not there
 	for _, several := range []openapi3.SchemaRefs{s.OneOf, s.AnyOf, s.AllOf} {
 		for _, part := range several {
 			strict(part, seen)
