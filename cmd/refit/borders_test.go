@@ -24,6 +24,7 @@ var doors = map[string][]string{
 	"github.com/charmbracelet/lipgloss":   {"pipeline/report"},
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
+	"github.com/getkin/kin-openapi":       {"hosts/cloud/cloudtest"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
 	"github.com/goccy/go-yaml":            {"cmd/refit"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
@@ -65,7 +66,7 @@ var testDoors = map[string][]string{
 var leaves = []string{"hosts/ssh", "hosts/git", "hosts/github", "hosts/cloud", "hosts/node"}
 
 // testOnly folders are imported by tests and by the lab's own command alone.
-var testOnly = []string{"hosts/lab", "hosts/lab/bench", "hosts/lab/standin", "hosts/hoststest", "hosts/github/githubtest", "pipeline/report/slacktest"}
+var testOnly = []string{"hosts/lab", "hosts/lab/bench", "hosts/lab/standin", "hosts/hoststest", "hosts/github/githubtest", "hosts/cloud/cloudtest", "pipeline/report/slacktest"}
 
 func TestImportsGoOneWayAndEachVendorHasOneDoor(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...").Output()

@@ -25,8 +25,11 @@ type SeedImage struct {
 	Key, Name, Slug string
 	Tags            []string
 	// Origin is the droplet that it is a snapshot of, 0 if none.
-	Origin  int
-	GiB     float64
+	Origin int
+	GiB    float64
+	// MinDisk is the least disk of a droplet made from it, in GiB; 0 is 25, and 7 for
+	// the provider's own.
+	MinDisk int
 	Created time.Time
 }
 
@@ -109,13 +112,13 @@ func (s *Server) seedImage(i SeedImage) *image {
 	}
 	out := &image{
 		ID: id, Key: word(i.Key, strconv.Itoa(id)), Name: i.Name, Slug: i.Slug, Kind: "snapshot", Origin: i.Origin,
-		Distribution: "Debian", Regions: []string{"tor1"}, Tags: i.Tags, Bytes: int64(i.GiB * 1e9), MinDisk: 25, Created: i.Created,
+		Distribution: "Debian", Regions: []string{"tor1"}, Tags: i.Tags, Bytes: int64(i.GiB * 1e9), MinDisk: number(i.MinDisk, 25), Created: i.Created,
 	}
 	if out.Created.IsZero() {
 		out.Created = s.now()
 	}
 	if i.Slug != "" {
-		out.Kind, out.Regions, out.MinDisk = "base", regionSlugs(), 7
+		out.Kind, out.Regions, out.MinDisk = "base", regionSlugs(), number(i.MinDisk, 7)
 	}
 	return out
 }
