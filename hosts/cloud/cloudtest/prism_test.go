@@ -30,7 +30,7 @@ func TestAnIndependentProxyFindsNoFault(t *testing.T) {
 	s := cloudtest.New(conf)
 	defer s.Close()
 	behind := httptest.NewServer(s)
-	defer behind.Close()
+	t.Cleanup(behind.Close) // after the proxy's end: it may hold a connection
 	proxy := prism(t, binary, doc, behind.URL)
 	c := caller{t, &http.Client{Transport: judged{t}}, "http://" + proxy}
 	walk(c, s.Wait)
