@@ -32,7 +32,7 @@ func TestAnIndependentProxyFindsNoFault(t *testing.T) {
 	behind := httptest.NewServer(s)
 	t.Cleanup(behind.Close) // after the proxy's end: it may hold a connection
 	proxy := prism(t, binary, doc, behind.URL)
-	c := caller{t, &http.Client{Transport: judged{t}}, "http://" + proxy}
+	c := caller{t, &http.Client{Transport: judged{t}, Timeout: 20 * time.Second}, "http://" + proxy}
 	walk(c, s.Wait)
 	if n := len(s.Log()); n < 90 {
 		t.Errorf("%d requests came through: the proxy refused some", n)
