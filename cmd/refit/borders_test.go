@@ -25,6 +25,7 @@ var doors = map[string][]string{
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
 	"github.com/digitalocean/godo":        {"hosts/cloud"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
+	"github.com/getkin/kin-openapi":       {"hosts/cloud/cloudtest"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
 	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
