@@ -65,7 +65,6 @@ func newApp(s streams) *cli.App {
 		Reader:               s.in,
 		Writer:               s.out,
 		ErrWriter:            s.err,
-		EnableBashCompletion: true,
 		Suggest:              true,
 		HideHelpCommand:      true,
 		ExitErrHandler:       func(*cli.Context, error) {},
@@ -83,6 +82,7 @@ func newApp(s streams) *cli.App {
 	app.Commands = []*cli.Command{
 		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
 		doctorCommand(s), unlockCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), exampleCommand(s),
+		completionCommand(s), manCommand(s),
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = app.OnUsageError
