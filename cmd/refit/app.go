@@ -98,7 +98,7 @@ func newApp(s streams) *cli.App {
 	app.Commands = []*cli.Command{
 		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
 		doctorCommand(s), unlockCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), exampleCommand(s),
-		completionCommand(s), manCommand(s),
+		initCommand(s), completionCommand(s), manCommand(s),
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = app.OnUsageError
