@@ -10,7 +10,7 @@ func initCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "write what a config repository begins with; never over a file",
-		Flags: append([]cli.Flag{configFlag()}, gitHubFlags()...),
+		Flags: gitHubFlags(),
 		Action: func(c *cli.Context) error {
 			if !c.Bool("github") {
 				return exitWith(exitUsage, errors.New("init needs --github; `refit example > refit.yml` begins a configuration"))

@@ -35,12 +35,13 @@ var (
 func gitHubFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "github", Usage: "write the workflows of a config repository, .github/workflows/upgrade.yml and watch.yml, where they lack"},
+		&cli.StringFlag{Name: "dir", Value: ".", Usage: "with --github: the config repository, `DIR`"},
 		&cli.StringFlag{Name: "refit", Usage: "the refit that they pin, `OWNER/NAME@COMMIT` on GitHub (default: this one's)"},
 		&cli.StringFlag{Name: "release", Usage: "its release's `TAG`, such as v1.2.3 (default: this one's)"},
 	}
 }
 
-// initGitHub is `refit init --github`: into the folder that holds the configuration.
+// initGitHub is `refit init --github`.
 func (s streams) initGitHub(c *cli.Context) error {
 	r := released{repository, commit, version}
 	if text := c.String("refit"); text != "" {
@@ -52,7 +53,7 @@ func (s streams) initGitHub(c *cli.Context) error {
 	if err := r.check(); err != nil {
 		return exitWith(exitUsage, err)
 	}
-	written, kept, err := githubCallers(filepath.Dir(c.String("config")), r)
+	written, kept, err := githubCallers(c.String("dir"), r)
 	for _, name := range written {
 		fmt.Fprintf(s.out, "written: %s\n", name)
 	}

@@ -13,9 +13,8 @@ const trial = "vmst/refit@0123456789abcdef0123456789abcdef01234567"
 
 func TestTheCallersPinOneCommitAndNeverReplaceAFile(t *testing.T) {
 	dir := t.TempDir()
-	config := filepath.Join(dir, "refit.yml")
 	init := func() (int, string) {
-		code, out, errs := command(t.Context(), "init", "--github", "--config", config, "--refit", trial, "--release", "v1.2.3")
+		code, out, errs := command(t.Context(), "init", "--github", "--dir", dir, "--refit", trial, "--release", "v1.2.3")
 		return code, out + errs
 	}
 	if code, out := init(); code != exitDone || strings.Count(out, "written: ") != 2 {
@@ -52,7 +51,7 @@ func TestTheCallersPinOneCommitAndNeverReplaceAFile(t *testing.T) {
 }
 
 func TestARefitThatIsNoReleasePinsNothingByGuess(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "refit.yml")
+	dir := t.TempDir()
 	for line, says := range map[string]string{
 		"":                                       "--refit OWNER/NAME@COMMIT",
 		"--refit vmst/refit":                     "--refit OWNER/NAME@COMMIT",
@@ -61,7 +60,7 @@ func TestARefitThatIsNoReleasePinsNothingByGuess(t *testing.T) {
 		"--refit " + trial:                       "--release",
 		"--refit " + trial + " --release latest": "--release",
 	} {
-		args := []string{"init", "--github", "--config", config}
+		args := []string{"init", "--github", "--dir", dir}
 		if line != "" {
 			args = append(args, strings.Split(line, " ")...)
 		}
@@ -69,7 +68,7 @@ func TestARefitThatIsNoReleasePinsNothingByGuess(t *testing.T) {
 			t.Errorf("%q: code %d: %s", line, code, errs)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(config), ".github")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(dir, ".github")); !os.IsNotExist(err) {
 		t.Errorf("something was written: %v", err)
 	}
 }
@@ -81,7 +80,7 @@ func TestActionlintTakesTheWorkflowsAndTheCallers(t *testing.T) {
 		t.Skip("REFIT_ACTIONLINT does not name an actionlint, so the workflows were not read here; .ci/lint reads them")
 	}
 	dir := t.TempDir()
-	if code, _, errs := command(t.Context(), "init", "--github", "--config", filepath.Join(dir, "refit.yml"), "--refit", trial, "--release", "v1.2.3"); code != exitDone {
+	if code, _, errs := command(t.Context(), "init", "--github", "--dir", dir, "--refit", trial, "--release", "v1.2.3"); code != exitDone {
 		t.Fatal(errs)
 	}
 	var files []string
