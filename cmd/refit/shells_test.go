@@ -147,3 +147,12 @@ func TestTheManPageIsTakenByGroffWithoutAWordAndIsTheSameEachTime(t *testing.T) 
 		t.Errorf("%q", got)
 	}
 }
+
+func TestHostsAreAskedFromLinuxAloneAndElsewhereIsSaidWhatWorks(t *testing.T) {
+	if err := canServe("linux"); err != nil {
+		t.Error(err)
+	}
+	if err := canServe("darwin"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "refit plan --from") {
+		t.Errorf("%v", err)
+	}
+}
