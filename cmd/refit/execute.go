@@ -236,6 +236,7 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes})
 	others.end(r)
 	r.Notes = append(r.Notes, others.close(ctx)...)
+	s.job.report(r)
 	var printed error
 	if e.json {
 		printed = r.JSON(s.out)

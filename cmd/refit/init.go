@@ -42,8 +42,8 @@ type initRequest struct {
 func initCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "init",
-		Usage: "write a first refit.yml from what a cloud account has, with the reason of each guess",
-		Flags: []cli.Flag{
+		Usage: "write what a config repository begins with: a refit.yml from a cloud account, or the workflows; never over a file",
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "cloud", Usage: "read the account at DigitalOcean; nothing there is changed"},
 			&cli.StringFlag{Name: "token-file", Usage: "the `FILE` that holds the account's token; without it the environment's " + cloudTokenEnv + " is taken"},
 			&cli.StringFlag{Name: "tag", Usage: "only droplets that have this `TAG`"},
@@ -51,10 +51,15 @@ func initCommand(s streams) *cli.Command {
 			&cli.StringFlag{Name: "fleet", Usage: "the fleet's `NAME`; the domain without it"},
 			&cli.StringFlag{Name: "api", Value: cloudAPI, Usage: "the `URL` of another API of the same kind"},
 			&cli.StringFlag{Name: "out", Usage: "write `FILE` instead of standard output; one that is there is left alone"},
-		},
+		}, gitHubFlags()...),
 		Action: func(c *cli.Context) error {
-			if !c.Bool("cloud") {
-				return exitWith(exitUsage, errors.New("init reads a cloud account, with --cloud; `refit example` prints a commented refit.yml to fill in by hand"))
+			switch {
+			case c.Bool("github") && c.Bool("cloud"):
+				return exitWith(exitUsage, errors.New("init takes --cloud or --github, not both at once"))
+			case c.Bool("github"):
+				return s.initGitHub(c)
+			case !c.Bool("cloud"):
+				return exitWith(exitUsage, errors.New("init needs --cloud or --github; `refit example` prints a commented refit.yml to fill in by hand"))
 			}
 			if api := c.String("api"); secretIn(api) || !isURL(api, "https", "http") {
 				return exitWith(exitUsage, errors.New("--api is no URL such as "+cloudAPI+" without a name or a password in it"))

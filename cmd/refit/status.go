@@ -33,6 +33,7 @@ func statusCommand(s streams) *cli.Command {
 			}
 			defer closing(x, s)
 			st := x.status(c.Context)
+			s.job.status(st, st.half())
 			if c.Bool("json") {
 				err = printJSON(s.out, st)
 			} else {
@@ -64,6 +65,8 @@ type status struct {
 	// Database says, without the keeper, which migrations of the run it has.
 	Database string `json:"database,omitempty"`
 	Next     string `json:"next"`
+
+	newest *pipeline.Journal
 }
 
 type runStatus struct {
@@ -102,7 +105,7 @@ func (x *session) status(ctx context.Context) status {
 		x.witnesses(ctx, &st)
 		return st
 	case j != nil:
-		st.Run = statusOf(j)
+		st.Run, st.newest = statusOf(j), j
 	}
 	succeeds := x.keeper.Succeeds(lease)
 	st.Next = nextOf(lease, succeeds, j)
@@ -213,7 +216,7 @@ func (x *session) witnesses(ctx context.Context, st *status) {
 	facts := &stages.Facts{}
 	if dir, err := keeper.MirrorDir(x.config.Fleet); err == nil {
 		if j, _, err := readable(ctx, &keeper.Dir{Path: dir}); err == nil && j != nil && halfWay(j) && j.LoadFacts(facts) == nil {
-			st.Run, st.Copy = statusOf(j), dir
+			st.Run, st.Copy, st.newest = statusOf(j), dir, j
 		}
 	}
 	// Who did not answer just now is not waited for again.
@@ -251,6 +254,9 @@ func nextWithout(err error) string {
 	}
 	return "`refit resume --from-hosts` rebuilds where the run stands from this machine's copy and from what the hosts say, shows it, and asks"
 }
+
+// half tells that the newest run must be ended before another begins.
+func (st status) half() bool { return st.newest != nil && halfWay(st.newest) }
 
 func (st status) text(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -69,6 +70,15 @@ func newRun() string {
 	return time.Now().UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:5])
 }
 
+// canServe refuses to ask hosts from a system whose refit could not run on them: what is put
+// on a host is this very program.
+func canServe(system string) error {
+	if system == "linux" {
+		return nil
+	}
+	return exitWith(exitUsage, fmt.Errorf("this refit is for %s, and hosts run Linux: they are asked from a Linux machine, such as a control host beside them. Here work: refit plan --from, notes, releases --running, example", system))
+}
+
 // open reads the configuration and makes a session for the run. It connects to
 // nothing yet.
 func open(path, run, command string, say func(format string, args ...any)) (*session, error) {
@@ -80,6 +90,9 @@ func open(path, run, command string, say func(format string, args ...any)) (*ses
 func openOver(path, run, command string, say func(format string, args ...any), dial dialer) (*session, error) {
 	c, err := loadConfig(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := canServe(runtime.GOOS); err != nil {
 		return nil, err
 	}
 	say("refit %s: %s, %d hosts", command, c.Fleet, len(c.Hosts))
