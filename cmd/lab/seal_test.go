@@ -23,7 +23,7 @@ func (f *fleet) sealing(t *testing.T) string {
 	if regexp.MustCompile(`(?m)^cloud:`).Match(b) {
 		return ""
 	}
-	return f.config(t, "\ndatabase:\n", "\ncloud:\n  token: {env: DIGITALOCEAN_ACCESS_TOKEN}\ndatabase:\n")
+	return f.clouded(t)
 }
 
 // unitState is one of a unit's states on a host.
