@@ -249,7 +249,4 @@ func TestTroubleIsTakenWholeOrRefused(t *testing.T) {
 	if w.Body.String() != "one\ntwo\n" {
 		t.Errorf("faults: %q", w.Body)
 	}
-	if err := testLab(t).CloudTrouble(t.Context(), "{}"); err == nil || !strings.Contains(err.Error(), "--cloud") {
-		t.Errorf("got %v", err)
-	}
 }
