@@ -143,23 +143,3 @@ func (f *fleet) restartsSealed(t *testing.T, host string, runs bool) {
 		}
 	}
 }
-
-// TestLabAWholeUpgradeSealsTheFleetAndRollsIt upgrades with images in refit.yml.
-func TestLabAWholeUpgradeSealsTheFleetAndRollsIt(t *testing.T) {
-	f := on(t, "v4.5.2")
-	config := f.sealing(t)
-	f.withDatabase(t, func() {
-		f.underLoad(t, func() {
-			f.must(t, 0, config, []string{"upgrade", "--to", "v4.6.0", "--yes"}, "seal: done", "DONE")
-		})
-		for host, units := range appUnits {
-			for _, u := range units {
-				if shown := f.unitState(t, host, u, "ExecCondition"); !strings.Contains(shown, "permit.check") {
-					t.Errorf("%s: %s starts without asking: %s", host, u, shown)
-				}
-			}
-		}
-		f.must(t, 0, config, []string{"rollback", "--yes"})
-	})
-	f.runsEverywhere(t, "v4.5.2")
-}
