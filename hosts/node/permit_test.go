@@ -250,6 +250,14 @@ func TestACheckThatCannotRunSealsNothing(t *testing.T) {
 	}
 }
 
+func TestAFolderAmongCronsTablesKeepsNobodyFromLooking(t *testing.T) {
+	s := sealedHost(t)
+	s.put("root/etc/cron.d/old/mastodon", "@daily mastodon /x\n")
+	if out := s.look(); len(out.Beside) > 0 {
+		t.Errorf("%q", out.Beside)
+	}
+}
+
 func TestOfATemplateNoInstanceEscapesAndOfMastodonNoUnitAtAll(t *testing.T) {
 	s := sealedHost(t)
 	s.put("permit", "")
