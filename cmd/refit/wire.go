@@ -20,7 +20,6 @@ import (
 	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
-	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
@@ -41,7 +40,7 @@ type session struct {
 	deps   stages.Deps
 	keeper *keeper.Keeper
 	// cloud is the account; nil where refit.yml names none.
-	cloud  *cloud.Client
+	cloud  *lateCloud
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	dial   dialer
@@ -108,9 +107,7 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireStore(); err != nil {
 		return nil, err
 	}
-	if err := x.wireCloud(); err != nil {
-		return nil, err
-	}
+	x.wireCloud()
 	var provider stages.Provider
 	if x.cloud != nil {
 		provider = x.cloud
