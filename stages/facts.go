@@ -45,6 +45,14 @@ type Facts struct {
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).
 	Pruned []string `json:"pruned,omitempty"`
+	// Snapshots are the nodes that are kept as images before anything is changed, chosen by
+	// the survey and written on by snapshot, snapshots done and snapshot off; Golden the
+	// images that new nodes are made from, one a tier (golden). Both are empty without a
+	// cloud account.
+	Snapshots []Kept `json:"snapshots,omitempty"`
+	Golden    []Kept `json:"golden,omitempty"`
+	// Retired says which images were removed, and which could not be (retire images).
+	Retired []string `json:"retired,omitempty"`
 }
 
 // Made is what is made of a release for the nodes of one system.

@@ -162,6 +162,8 @@ type Deps struct {
 	Seal bool
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
+	// Cloud is the account that the machines are in; nil for none.
+	Cloud *Cloud
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

@@ -122,6 +122,13 @@ func (d Deps) Recover(ctx context.Context, r Request, t *Testimony, say pipeline
 		return nil, err
 	}
 	d.order(v, f)
+	if d.Cloud != nil {
+		refused, said := d.Cloud.choose(ctx, d, v, f)
+		if len(refused) > 0 {
+			return nil, notRebuilt(refused...)
+		}
+		f.Said = append(f.Said, said...)
+	}
 	f.Pre, f.Post = split(ofTheRun(f, t))
 	f.Baseline = baseline(v)
 	return f, nil

@@ -35,6 +35,10 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		if b.rolled {
 			return begun(was), "nodes were rolled after it; it is asked again"
 		}
+	case snapshot, snapshotsDone, snapshotOff:
+		if b.sign {
+			return doneAs(was), "taken as done: images that are made half way are not of the release before"
+		}
 	case preMigrate:
 		return b.pre(was)
 	case soak:
@@ -43,7 +47,7 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		}
 	case postMigrate:
 		return b.post(was)
-	case search, prune:
+	case search, prune, golden, retireImages:
 		if was.State == pipeline.Finish && b.all {
 			return was, "the copy says so"
 		}

@@ -151,6 +151,18 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 	if err != nil {
 		return err
 	}
+	if err := s.takeOut(ctx, say); err != nil {
+		return err
+	}
+	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
+		return err
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
+	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+}
+
+// takeOut quiets the workers that run, and stops them when they are idle.
+func (s rollSidekiq) takeOut(ctx context.Context, say pipeline.Say) error {
 	// A worker that does not run is missed by nobody: its peers need not be asked.
 	working, err := s.running(ctx)
 	if err != nil {
@@ -167,14 +179,7 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 		}
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
-	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
-		return err
-	}
-	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
-		return err
-	}
-	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
-	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+	return s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say)
 }
 
 func (s rollSidekiq) running(ctx context.Context) ([]string, error) {

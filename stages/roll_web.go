@@ -206,6 +206,18 @@ func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) 
 	if err != nil {
 		return err
 	}
+	if err := s.takeOut(ctx, say); err != nil {
+		return err
+	}
+	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
+		return err
+	}
+	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
+	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+}
+
+// takeOut takes the node out of rotation and stops it when its requests are answered.
+func (s rollWeb) takeOut(ctx context.Context, say pipeline.Say) error {
 	if s.missed(ctx) == nil {
 		g := s.d.gate(fmt.Sprintf("another web node serves while %s is out", s.n.Name), 0, s.peerServes)
 		g.Safe = true
@@ -222,14 +234,7 @@ func (s rollWeb) restart(ctx context.Context, release string, say pipeline.Say) 
 		say("%s is out of rotation, its requests were answered after %s", s.n.Name, drained.Waited.Round(10*time.Millisecond))
 	}
 	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "stopping"})
-	if err := s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say); err != nil {
-		return err
-	}
-	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
-		return err
-	}
-	pipeline.Tell(ctx, pipeline.HostState{Host: s.n.Name, State: "starting", Release: release})
-	return s.d.units(ctx, s.n, node.StartUnits, s.n.Units(), say)
+	return s.d.units(ctx, s.n, node.StopUnits, s.n.Units(), say)
 }
 
 // inRotation asks every proxy whether it sends requests to the node.

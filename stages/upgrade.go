@@ -22,6 +22,10 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 		// Before any image is taken of a node: what a clone of it must not start.
 		add(pipeline.Step{Stage: seal{d}, Why: "let no unit of Mastodon's start on a clone of a node"})
 	}
+	// One node of each tier as an image, begun now, since that takes as long as a build.
+	if all := live(f); len(all) > 0 {
+		add(pipeline.Step{Stage: snapshot{d, f, id}, Why: "begin to keep " + keptNames(all) + " as images, while they work"})
+	}
 	// Ruby and Node, once for all releases that pin them, then the release from its tag, on a
 	// builder for each system: nodes never build and need no compiler.
 	making(d, f, "build "+p.To+" from its unmodified tag", add)
@@ -33,8 +37,18 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 		// The same for the host that pages name instead of the web nodes.
 		add(pipeline.Step{Stage: cdn{d, f}, Why: "copy its hashed files to the bucket behind " + d.CDN.Host})
 	}
-	// Here belong the snapshots of one node per tier and the commit of the intended
-	// configuration: both before the first change that users could feel.
+	// Here belongs the commit of the intended configuration: before the first change that
+	// users could feel.
+
+	// The images are complete before anything is changed. Those of nodes that are switched
+	// off for it are made here, when nothing else can fail any more.
+	if all := live(f); len(all) > 0 {
+		add(pipeline.Step{Stage: snapshotsDone{d, f, id}, Why: "wait until the images are complete: nothing is changed before", Expect: expected(all)})
+	}
+	for _, k := range f.snapshots(true) {
+		n, _ := d.Fleet.Named(k.Host)
+		add(pipeline.Step{Stage: snapshotOff{d, f, id, n}, Why: "take it out, switch it off, keep it as an image, switch it on, gate, put it back", Host: k.Host, Expect: k.most()})
+	}
 
 	// Additive migrations, while the old code serves: new code never meets an old schema.
 	add(pipeline.Step{Stage: preMigrate{d, f}, Why: orWhy(len(f.Pre) > 0, "apply "+count(len(f.Pre), "migration")+" that the old code lives with", "nothing to apply"), Host: d.migrator().Name, Expect: d.Holds.Migrated})
@@ -70,6 +84,11 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	add(pipeline.Step{Stage: record{d, f}, Why: "write down what the fleet runs now", Host: d.keeper().Name})
 	// Never the release before: rollback needs it.
 	add(pipeline.Step{Stage: prune{d, f}, Why: fmt.Sprintf("remove releases older than the last %d", d.Keep)})
+	if len(f.Golden) > 0 {
+		// Of nodes from which old releases are gone, so that a new one starts on this.
+		add(pipeline.Step{Stage: golden{d, f, id}, Why: "keep one node of each tier as the image that new nodes are made from"})
+		add(pipeline.Step{Stage: retireImages{d, f, id}, Why: "remove old images of this fleet's, never the last of a tier"})
+	}
 	return p
 }
 
@@ -92,7 +111,7 @@ func Prepares(step string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{preflight{}.Name(), seal{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name()}, step)
+	return slices.Contains([]string{preflight{}.Name(), seal{}.Name(), snapshot{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), snapshotsDone{}.Name()}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and

@@ -214,6 +214,10 @@ func (w *world) verbs(n Node) []node.Verb {
 			return f, nil
 		}),
 		answer(w, n, "nginx.facts", func(nginx.UpstreamIn) (nginx.Facts, error) { return nginx.Facts{Active: true}, nil }),
+		answer(w, n, "sync", func(struct{}) (struct{}, error) {
+			deed("sync")
+			return struct{}{}, nil
+		}),
 		answer(w, n, "redis", func(mastodon.RedisIn) (mastodon.RedisServers, error) {
 			return mastodon.RedisServers{Servers: []mastodon.RedisServer{{Uses: []string{"main", "sidekiq"}, Version: "7.2.4", Role: "master", Policy: "noeviction", RunID: w.redisRun}}}, nil
 		}),

@@ -20,9 +20,10 @@ const module = "vmst.io/refit"
 // docs/dependencies.md is the same table for people.
 var doors = map[string][]string{
 	"github.com/Masterminds/semver/v3":    {"builds", "builds/toolchain"},
-	"github.com/cenkalti/backoff/v5":      {"builds", "hosts/github", "hosts/ssh"},
+	"github.com/cenkalti/backoff/v5":      {"builds", "hosts/cloud", "hosts/github", "hosts/ssh"},
 	"github.com/charmbracelet/lipgloss":   {"pipeline/report"},
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
+	"github.com/digitalocean/godo":        {"hosts/cloud"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
 	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
@@ -43,12 +44,6 @@ var doors = map[string][]string{
 	"golang.org/x/sync":                   {"builds/store", "hosts/lab", "hosts/lab/bench", "hosts/mastodon", "hosts/node", "stages"},
 	"golang.org/x/sys":                    {"builds", "hosts/lab", "hosts/node"},
 	"golang.org/x/term":                   {"cmd/refit", "pipeline/report"},
-}
-
-// reserved doors are for parts that are still to come. No module stands behind
-// them yet; when it does, it comes in here and nowhere else.
-var reserved = map[string][]string{
-	"github.com/digitalocean/godo": {"hosts/cloud"},
 }
 
 // testDoors are what tests import beyond the doors of their own folder.
@@ -131,15 +126,12 @@ func another(imp string) bool {
 
 // atDoor tells why a package may not import another's module, or nothing.
 func atDoor(from, imp string) string {
-	vendor, at := behind(doors, imp), doors
-	if vendor == "" {
-		vendor, at = behind(reserved, imp), reserved
-	}
+	vendor := behind(doors, imp)
 	switch {
 	case vendor == "":
 		return "no door is named for it: name one here and in docs/dependencies.md, with the reason"
-	case !slices.Contains(at[vendor], from):
-		return "that vendor's door is " + strings.Join(at[vendor], ", ")
+	case !slices.Contains(doors[vendor], from):
+		return "that vendor's door is " + strings.Join(doors[vendor], ", ")
 	}
 	return ""
 }
@@ -331,7 +323,7 @@ func pageFaults(page string, direct []string) []string {
 		slices.Sort(at)
 		rows[table][name] = at
 	}
-	for heading, want := range map[string]map[string][]string{"In the program": doors, "In tests": testDoors, "Reserved": reserved} {
+	for heading, want := range map[string]map[string][]string{"In the program": doors, "In tests": testDoors} {
 		for name, at := range want {
 			if got, ok := rows[heading][name]; !ok || !slices.Equal(got, slices.Sorted(slices.Values(at))) {
 				out = append(out, fmt.Sprintf("%s, %q: the page says %v, the table %v", name, heading, got, at))
@@ -342,7 +334,7 @@ func pageFaults(page string, direct []string) []string {
 				out = append(out, fmt.Sprintf("%s stands on the page under %q, and in no table", name, heading))
 			}
 			isIt := func(m string) bool { return name == m || strings.HasPrefix(name, m+"/") }
-			if heading != "Reserved" && !slices.ContainsFunc(direct, isIt) {
+			if !slices.ContainsFunc(direct, isIt) {
 				out = append(out, name+" stands on the page, and go.mod does not require it")
 			}
 		}

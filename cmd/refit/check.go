@@ -158,7 +158,7 @@ func (c config) checkHosts(w *wrongs) {
 		w.say("hosts", "is empty")
 		return
 	}
-	names, addresses := map[string]string{}, map[string]string{}
+	names, addresses, droplets := map[string]string{}, map[string]string{}, map[int]string{}
 	count := map[hosts.Role][]string{}
 	var schedulers []string
 	for i, h := range c.Hosts {
@@ -177,6 +177,13 @@ func (c config) checkHosts(w *wrongs) {
 			w.say(at+".address", "%q stands at %s already", h.Address, other)
 		}
 		addresses[h.Address] = at
+		if h.Droplet < 0 {
+			w.say(at+".droplet", "%d is no droplet's ID", h.Droplet)
+		}
+		if other, twice := droplets[h.Droplet]; twice && h.Droplet != 0 {
+			w.say(at+".droplet", "%d stands at %s already", h.Droplet, other)
+		}
+		droplets[h.Droplet] = at
 		if len(h.Roles) == 0 {
 			w.say(at+".roles", "is missing")
 		}

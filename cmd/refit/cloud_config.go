@@ -51,6 +51,11 @@ func (c *cloudConfig) check(w *wrongs) {
 			}
 		}
 	}
+	for _, t := range c.Snapshots.PowerOff {
+		if slices.Contains(tiers, t) && !slices.Contains(c.Snapshots.Tiers, t) {
+			w.say("cloud.snapshots.power_off", "%q is none of cloud.snapshots.tiers, so nothing of it is kept", t)
+		}
+	}
 	for field, n := range map[string]int{"cloud.snapshots.keep": c.Snapshots.Keep, "cloud.golden.keep": c.Golden.Keep} {
 		if n < 1 {
 			w.say(field, "%d: at least one must stay", n)

@@ -226,9 +226,14 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 			remains = append(remains, "migration "+m.Version+" "+m.Name)
 		}
 	}
+	notes := remarks(e, res)
+	if res.Status != pipeline.Done {
+		// What was kept before is of use now.
+		notes = append(notes, e.facts.Images()...)
+	}
 	// A run that was aborted is reported all the same.
 	hosts := x.standing(context.WithoutCancel(ctx))
-	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: remarks(e, res)})
+	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes})
 	others.end(r)
 	r.Notes = append(r.Notes, others.close(ctx)...)
 	var printed error
@@ -264,7 +269,7 @@ func remarks(e execution, res pipeline.Result) []string {
 	for _, stored := range e.facts.Stores() {
 		out = append(out, "store: "+stored)
 	}
-	return slices.Concat(out, e.facts.Unproved, e.facts.Said)
+	return slices.Concat(out, e.facts.Images(), e.facts.Unproved, e.facts.Said)
 }
 
 // codeOf maps how a run ended to the exit code. A pre-migration that was applied

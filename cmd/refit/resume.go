@@ -66,6 +66,9 @@ func resumeCommand(s streams) *cli.Command {
 					return err
 				}
 			}
+			if err := x.deps.Wake(look, facts, s.progress()); err != nil {
+				return exitWith(exitPerson, err)
+			}
 			return x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
 		},
 	}

@@ -65,6 +65,9 @@ func rollbackCommand(s streams) *cli.Command {
 					return err
 				}
 			}
+			if err := x.deps.Wake(look, facts, s.progress()); err != nil {
+				return exitWith(exitPerson, err)
+			}
 			err = x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), back: true, why: "rollback of " + j.ID})
 			if errors.Is(err, pipeline.ErrOneWay) {
 				return exitWith(exitRefused, err)

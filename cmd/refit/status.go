@@ -74,6 +74,8 @@ type runStatus struct {
 	Outcome pipeline.Status       `json:"outcome"`
 	Stands  string                `json:"stands"`
 	Steps   []pipeline.StepResult `json:"steps"`
+	// Images are those in the cloud account, in words.
+	Images []string `json:"images,omitempty"`
 }
 
 func (x *session) status(ctx context.Context) status {
@@ -192,7 +194,7 @@ func (x *session) hangUp(n stages.Node) {
 }
 
 func statusOf(j *pipeline.Journal) *runStatus {
-	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress()}
+	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress(), Images: imagesOf(j)}
 }
 
 // witnesses completes a status without the keeper's journals: by this machine's copy,
@@ -248,6 +250,9 @@ func (st status) text(w io.Writer) error {
 	}
 	if st.Run != nil {
 		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
+		for _, line := range st.Run.Images {
+			fmt.Fprintf(t, "  %s\n", line)
+		}
 	}
 	if st.Copy != "" {
 		fmt.Fprintf(t, "(by this machine's copy in %s, which may be older than what the hosts say)\n", st.Copy)

@@ -91,6 +91,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireStore(); err != nil {
 		return nil, err
 	}
+	if err := x.wireCloud(); err != nil {
+		return nil, err
+	}
 	if err := x.wireKeeper(run, command); err != nil {
 		return nil, err
 	}

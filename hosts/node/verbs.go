@@ -10,6 +10,7 @@ func (m Machine) Verbs() []Verb {
 		// What the host is.
 		{Name: "facts", Run: Typed(m.facts)},
 		{Name: "inflight", Run: Typed(m.inflight)},
+		{Name: "sync", Run: Typed(m.sync)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},
