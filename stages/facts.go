@@ -41,6 +41,8 @@ type Facts struct {
 	// PostBegun: the unit of the post-migrations was started, so that what it did
 	// cannot be taken back (post-migrate).
 	PostBegun bool `json:"post_begun,omitempty"`
+	// Birth is the node that is made, of a run that makes one (survey, and its stages).
+	Birth *Birth `json:"birth,omitempty"`
 	// Search is what was found out about the search index (search).
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).
