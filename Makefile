@@ -9,7 +9,7 @@ LAB_RUN     = set -o pipefail; REFIT_LAB=1 $(GO) test -count=1 -p 1 -v -run Lab 
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit s3-server test-lab test-full lint bench bench-bytes bench-go lab-up lab-down tools
+.PHONY: help build demo test test-unit s3-server test-lab test-full lint bench bench-bytes bench-go package package-tools lab-up lab-down tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -60,6 +60,14 @@ bench-bytes: build ## ways to bring a release to a node, compared: make bench-by
 
 bench-go: tools ## the benchmarks of what runs on a node, of the engine and of refit status over 1,000 hosts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+package: tools package-tools ## build archives, checksums, bills of materials and .debs as a release has them, into bin/dist; publishes nothing
+	PATH="$(CURDIR)/bin/tools:$$PATH" goreleaser release --snapshot --clean -f .github/goreleaser.yml
+	.ci/package-check
+
+package-tools: tools # pinned, by Go's checksum database; goreleaser's later versions need a later Go
+	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/goreleaser/goreleaser/v2@v2.15.4
+	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/anchore/syft/cmd/syft@v1.57.0
 
 lab-up: build ## boot the lab fleet
 	$(BIN)/lab up

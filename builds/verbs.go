@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/node"
 )
@@ -142,7 +140,7 @@ func syncFS(dir string) error {
 		return err
 	}
 	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
+	if err := node.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("cannot flush %s to disk: %w", dir, err)
 	}
 	return nil

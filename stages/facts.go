@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -43,6 +44,12 @@ type Facts struct {
 	PostBegun bool `json:"post_begun,omitempty"`
 	// Birth is the node that is made, of a run that makes one (survey, and its stages).
 	Birth *Birth `json:"birth,omitempty"`
+	// RestoreBefore is where the database stood right before the pre-migrations,
+	// RestoreBeforePost right before the post-migrations (restore point, post-migrate).
+	RestoreBefore     *RestoreTo `json:"restore_before,omitempty"`
+	RestoreBeforePost *RestoreTo `json:"restore_before_post,omitempty"`
+	// Dump is the dump in the store, in words (dump).
+	Dump string `json:"dump,omitempty"`
 	// Search is what was found out about the search index (search).
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).
@@ -55,6 +62,37 @@ type Facts struct {
 	Golden    []Kept `json:"golden,omitempty"`
 	// Retired says which images were removed, and which could not be (retire images).
 	Retired []string `json:"retired,omitempty"`
+}
+
+// RestoreTo is a state that a database can be restored to.
+type RestoreTo struct {
+	// At is the instant, by the database server's clock.
+	At time.Time `json:"at"`
+	// LSN is the position of its write-ahead log; empty where the server does not tell.
+	LSN string `json:"lsn,omitempty"`
+}
+
+func (r *RestoreTo) String() string {
+	if r.LSN == "" {
+		return instant(r.At)
+	}
+	return fmt.Sprintf("%s, log position %s", instant(r.At), r.LSN)
+}
+
+// Restores says, for a run that did not end well, how the database gets back to what it
+// was; nothing of a run that has not touched it.
+func (f *Facts) Restores() []string {
+	var out []string
+	if f.RestoreBeforePost != nil {
+		out = append(out, fmt.Sprintf("should the post-migrations have to be taken back: restore the database to %s", f.RestoreBeforePost))
+	}
+	if f.RestoreBefore != nil {
+		out = append(out, fmt.Sprintf("should all migrations have to be taken back: restore the database to %s", f.RestoreBefore))
+	}
+	if f.Dump != "" {
+		out = append(out, "from before the migrations there is "+f.Dump)
+	}
+	return out
 }
 
 // Made is what is made of a release for the nodes of one system.

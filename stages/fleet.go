@@ -166,6 +166,10 @@ type Deps struct {
 	CDN *store.CDN
 	// Cloud is the account that the machines are in; nil for none.
 	Cloud *Cloud
+	// Backups is what the database could be restored from; nil where nobody asks for it.
+	Backups *Backups
+	// Front is the balancer before the proxies; nil for none that can be asked.
+	Front Front
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

@@ -297,6 +297,11 @@ func fill(t *testing.T, v reflect.Value, where string) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		fill(t, v.Elem(), where)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i), where+"."+v.Type().Field(i).Name)

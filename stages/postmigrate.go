@@ -101,6 +101,9 @@ func (s postMigrate) ready(ctx context.Context, m migration, db mastodon.Databas
 		})
 	}
 	job, err := m.ready(ctx, say)
+	if err == nil && job.State != node.JobRunning {
+		err = s.restorable(ctx, left, say)
+	}
 	person, ok := errors.AsType[*pipeline.NeedsPerson](err)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, pipeline.ErrStopped):
@@ -112,6 +115,33 @@ func (s postMigrate) ready(ctx context.Context, m migration, db mastodon.Databas
 		State: fmt.Sprintf("every node runs %s, and its post-migrations (%s) wait", s.f.To.Version, migrations(left)),
 		Next:  "mend that, then `refit resume`", Err: err,
 	})
+}
+
+// restorable makes sure that what is about to be changed for good could be restored: the
+// backups are still as fresh as they must be, and the instant is noted. Of post-migrations
+// that have begun the rest is no less needed for that.
+func (s postMigrate) restorable(ctx context.Context, left []builds.Migration, say pipeline.Say) error {
+	if s.d.Backups == nil || s.f.PostBegun || len(without(s.f.Post, left)) > 0 {
+		return nil
+	}
+	said, err := s.d.fresh(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &pipeline.NeedsPerson{
+			State: fmt.Sprintf("every node runs %s, and its post-migrations (%s) wait for a backup", s.f.To.Version, migrations(left)),
+			Next:  "mend that, then `refit resume`; `refit rollback` still works", Err: err,
+		}
+	}
+	for _, line := range said {
+		say("%s", line)
+	}
+	db, err := s.d.database(ctx)
+	if err != nil {
+		return err
+	}
+	return restorePoint{s.d, s.f, true}.note(ctx, db, say)
 }
 
 // nobodyOld asks that every host of the fleet answers, that those which run

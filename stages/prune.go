@@ -102,9 +102,16 @@ func (s prune) retain(ctx context.Context, inUse map[string]bool, say pipeline.S
 	if s.d.Store == nil {
 		return
 	}
-	out, err := s.d.Store.Prune(ctx, s.d.Retain, func(digest string) bool { return inUse[digest] })
+	rule := s.d.Retain
+	if b := s.d.Backups; b != nil {
+		rule.Fleet, rule.Dumps = b.Fleet, b.Keep
+	}
+	out, err := s.d.Store.Prune(ctx, rule, func(digest string) bool { return inUse[digest] })
 	for _, a := range out.Artifacts {
 		say("removed from the store: %s, stored on %s", a, a.Stored.Format("2 January 2006"))
+	}
+	for _, each := range out.Dumps {
+		say("removed from the store: %s", each)
 	}
 	if out.Strays > 0 {
 		say("removed from the store: %d objects of no artifact", out.Strays)

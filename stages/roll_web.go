@@ -181,7 +181,7 @@ func (s rollWeb) move(ctx context.Context, release string, back bool, say pipeli
 	if back {
 		return nil
 	}
-	if err := s.d.watch(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), s.d.Holds.Web, func(ctx context.Context) error {
+	if err := s.d.watchSince(ctx, s.f, fmt.Sprintf("the site is at its baseline with %s on %s", s.n.Name, release), began, s.d.Holds.Web, func(ctx context.Context) error {
 		if err := s.d.stayUp(ctx, s.n, restarts); err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/pipeline"
 )
@@ -283,161 +282,11 @@ func TestASnapshotOfABuildThatFailedIsClaimedByTheNextRun(t *testing.T) {
 	})
 }
 
-func TestANodeThatIsSwitchedOffForItsSnapshotComesBackThroughItsGates(t *testing.T) {
-	for name, deaf := range map[string]bool{"it shuts down": false, "its plug is pulled": true} {
-		t.Run(name, func(t *testing.T) {
-			inCloud(t, func(t *testing.T, w *world, a *account) {
-				a.deaf = deaf
-				w.f.Snapshots[0].Off, w.f.Snapshots[1].Off, w.f.Golden = true, true, nil
-				if res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w})); res.Status != pipeline.Done {
-					t.Fatalf("%s: %v", res.Status, res.Err)
-				}
-				web := []string{"both: 10.77.0.22 down", "spock: stop", "spock: sync", "spock: shutdown", "spock: power_on", "both: 10.77.0.22 up"}
-				work := []string{"scotty: kill TSTP", "scotty: stop", "scotty: sync", "scotty: shutdown", "scotty: power_on", "change"}
-				if deaf {
-					web, work = slices.Insert(web, 4, "spock: power_off"), slices.Insert(work, 4, "scotty: power_off")
-				}
-				didAll(t, w, append(web, work...)...)
-				if len(a.asked) != 2 || w.f.Snapshots[0].Image == 0 || w.f.Snapshots[0].Down {
-					t.Errorf("%q, %+v", a.asked, w.f.Snapshots)
-				}
-			})
-		})
-	}
-}
-
-func TestANodeDoesNotStayOffForASnapshotThatFailed(t *testing.T) {
-	inCloud(t, func(t *testing.T, w *world, a *account) {
-		w.f.Snapshots[0].Off, a.errored[a.id("spock")] = true, true
-		res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w}))
-		if res.Status != pipeline.Undone || res.Touched {
-			t.Fatalf("%s: %v, %v", res.Status, res.Err, res.UndoErr)
-		}
-		if _, waited := errors.AsType[*pipeline.GroundError](res.Err); waited {
-			t.Errorf("it was left off, and waited for: %v", res.Err)
-		}
-		if w.cut["spock"] || w.runs["spock"] != "v4.5.14" || w.down["sulu"]["10.77.0.22"] || strings.Contains(w.done(), "change") {
-			t.Errorf("spock is not back: %s", w.done())
-		}
-	})
-}
-
-func TestANodeThatCannotBeSwitchedOnNeedsAPerson(t *testing.T) {
-	inCloud(t, func(t *testing.T, w *world, a *account) {
-		w.f.Snapshots[0].Off = true
-		a.fails["Power power_on"] = errors.New("the rack is dark")
-		shelf := &dying{left: 1000}
-		res := w.run(t, t.Context(), shelf, w.keeps(buildFor{}, changed{w: w}))
-		if res.Status != pipeline.Person || !strings.Contains(res.State, "spock (droplet 14) was switched off for its snapshot") || !strings.Contains(res.Next, "switch droplet 14 on") {
-			t.Fatalf("%s, %q, next %q: %v", res.Status, res.State, res.Next, res.Err)
-		}
-		clear(a.fails)
-		if err := w.d.Wake(t.Context(), w.f, w.say); err != nil {
-			t.Fatal(err)
-		}
-		if res := w.run(t, t.Context(), shelf, w.keeps(buildFor{}, changed{w: w})); res.Status != pipeline.Done || len(a.asked) != 4 {
-			t.Errorf("%s: %v, asked %q", res.Status, res.Err, a.asked)
-		}
-	})
-}
-
-func TestANodeIsNotSwitchedOffWithoutAPeerThatServes(t *testing.T) {
-	inCloud(t, func(t *testing.T, w *world, a *account) {
-		w.f.Snapshots[0].Off, w.sick["kirk"] = true, "/ answers 500"
-		res := w.run(t, t.Context(), &dying{left: 1000}, w.keeps(buildFor{}, changed{w: w}))
-		if res.Status != pipeline.Undone || len(a.powers) > 0 || !strings.Contains(res.Err.Error(), "cannot take spock out") {
-			t.Errorf("%s: %v, powers %q", res.Status, res.Err, a.powers)
-		}
-	})
-}
-
-func TestTheSurveyChoosesWhichNodesAreKept(t *testing.T) {
-	inCloud(t, func(t *testing.T, w *world, a *account) {
-		v := aView(w.d, w.f)
-		facts := v.Facts["spock"]
-		facts.Disks[0].Total = facts.Disks[0].Free + 20<<30
-		v.Facts["spock"] = facts
-		w.d.Cloud.PowerOff = []string{"sidekiq"}
-		refused, said := w.d.Cloud.choose(t.Context(), w.d, v, w.f)
-		if len(refused) > 0 {
-			t.Fatalf("refused: %q", refused)
-		}
-		if len(w.f.Snapshots) != 2 || w.f.Snapshots[0].Host != "spock" || w.f.Snapshots[0].Droplet != 14 || w.f.Snapshots[0].Off || w.f.Snapshots[1].Host != "scotty" || !w.f.Snapshots[1].Off {
-			t.Errorf("%+v", w.f.Snapshots)
-		}
-		text := strings.Join(said, "\n")
-		for _, want := range []string{
-			"a snapshot of spock is kept for the tier web (20 GiB in use): it takes 17 to 24 minutes beside the build and costs $1.20 a month",
-			"scotty is kept for the tier sidekiq (how much is in use is not known, at most the 25 GiB of its disk): it takes 21 to 30 minutes, in which the node is switched off",
-			"no volume, no database, no Redis", "spock work while theirs is taken, so it is what a power cut would leave (sync is called before)",
-			"is not known here", "The newest 2 of a tier stay, and others for 14 days", "golden image of each tier",
-		} {
-			if !strings.Contains(text, want) {
-				t.Errorf("does not say %q:\n%s", want, text)
-			}
-		}
-	})
-}
-
-func TestAnIllNodeAndTheSchedulersAreNotKeptWhereAnotherIs(t *testing.T) {
-	f := aFleet()
-	for _, c := range []struct {
-		tier  Fleet
-		order []string
-		want  string
-	}{
-		{f.With(hosts.Web), []string{"spock", "kirk"}, "kirk"}, // spock is ill and rolled first
-		{f.With(hosts.Web), []string{"kirk", "spock"}, "spock"},
-		{f.With(hosts.Sidekiq), []string{"scotty", "decker"}, "scotty"},
-		{f.With(hosts.Sidekiq).But("scotty"), []string{"decker"}, "decker"},
-	} {
-		if got := pick(c.tier, c.order)[0].Name; got != c.want {
-			t.Errorf("%q: %s, not %s", c.order, got, c.want)
-		}
-	}
-	f[3].Roles = append(f[3].Roles, hosts.Keeper)
-	if got := pick(f.With(hosts.Web), []string{"kirk", "spock"})[0].Name; got != "kirk" {
-		t.Errorf("%s has another role too", got)
-	}
-}
-
-func TestANodeWhoseDropletIsNotClearIsRefused(t *testing.T) {
-	for name, c := range map[string]struct {
-		bad  func(*account, *Cloud)
-		says string
-	}{
-		"none has its address": {func(a *account, _ *Cloud) {
-			a.droplets[2].Private = a.droplets[7].Private
-			a.droplets[7].Private = a.droplets[6].Private
-		}, "kirk: no droplet of the cloud account has its address 10.77.0.21: write `droplet: ID` to that host in refit.yml (13 has its name)"},
-		"two have its address":      {func(a *account, _ *Cloud) { a.droplets[7].Public = a.droplets[2].Private }, "kirk: the droplets 13, 18 have its address 10.77.0.21"},
-		"refit.yml names one amiss": {func(_ *account, c *Cloud) { c.Droplets = map[string]int{"kirk": 4711} }, "kirk: the cloud account has no droplet 4711, which refit.yml gives"},
-		"refit.yml names one twice": {func(_ *account, c *Cloud) { c.Droplets = map[string]int{"kirk": 14} }, "kirk and spock are the same droplet, 14"},
-		"the account does not say":  {func(a *account, _ *Cloud) { a.fails["Droplets"] = cloud.ErrDenied }, "make a new token"},
-		"another's is switched off": {func(a *account, c *Cloud) {
-			c.PowerOff, c.Droplets = []string{"web"}, map[string]int{"spock": 17}
-		}, "spock: its droplet 17 has neither its address nor its name (it is called khan), and is not switched off"},
-		"a keeper is switched off": {func(a *account, c *Cloud) {
-			c.PowerOff = []string{"web"}
-			a.w.d.Fleet[2].Roles, a.w.d.Fleet[3].Roles = []hosts.Role{hosts.Web, hosts.Builder}, []hosts.Role{hosts.Web, hosts.Keeper}
-		}, "spock is keeper too and cannot be switched off"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inCloud(t, func(t *testing.T, w *world, a *account) {
-				c.bad(a, w.d.Cloud)
-				refused, _ := w.d.Cloud.choose(t.Context(), w.d, aView(w.d, w.f), w.f)
-				if !strings.Contains(strings.Join(refused, "\n"), c.says) {
-					t.Errorf("refused: %q", refused)
-				}
-			})
-		})
-	}
-	inCloud(t, func(t *testing.T, w *world, a *account) { // by its public address, and by its ID where no address helps
-		a.droplets[2].Public, a.droplets[2].Private = a.droplets[2].Private, a.droplets[2].Public
-		a.droplets[3].Private = a.droplets[2].Private
-		w.d.Cloud.Droplets = map[string]int{"spock": 14}
-		if refused, _ := w.d.Cloud.choose(t.Context(), w.d, aView(w.d, w.f), w.f); len(refused) > 0 {
-			t.Errorf("refused: %q", refused)
+func TestARebuiltRunMakesNoSnapshotsOfNodesThatWereRolled(t *testing.T) {
+	inCloud(t, func(t *testing.T, w *world, _ *account) {
+		halfRolled(w)
+		if got := states(rebuilt(t, w, nil)); !strings.Contains(got, "preflight=done, snapshot=done, build=done") || !strings.Contains(got, "snapshots done=done, pre-migrate") || strings.Contains(got, "golden") {
+			t.Errorf("rebuilt: %s", got)
 		}
 	})
 }

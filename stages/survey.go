@@ -54,6 +54,14 @@ type View struct {
 	// Search is the search server, which Mastodon can do without.
 	Search    mastodon.Search
 	SearchErr error
+	// Backups are the newest ones, one of each kind; none where nobody asks for them.
+	Backups []BackupAge
+	// Dumpers are looked for, and the store is asked, where refit may have to dump.
+	Dumpers  Dumpers
+	StoreErr error
+	// Front is the balancer, where there is one to ask.
+	Front    FrontState
+	FrontErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -101,6 +109,15 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 		defer mu.Unlock()
 		v.Search, v.SearchErr = s, err
 	})
+	d.lookAtBackups(ctx, v, &wg, &mu)
+	if d.Front != nil {
+		wg.Go(func() {
+			s, err := d.Front.State(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			v.Front, v.FrontErr = s, err
+		})
+	}
 	wg.Wait()
 	slices.Sort(v.NotChecked)
 	return v

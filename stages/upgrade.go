@@ -50,6 +50,13 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 		add(pipeline.Step{Stage: snapshotOff{d, f, id, n}, Why: "take it out, switch it off, keep it as an image, switch it on, gate, put it back", Host: k.Host, Expect: k.most()})
 	}
 
+	if d.dumps(f) {
+		// To the store, while nothing of the schema has changed and nothing holds tables.
+		add(pipeline.Step{Stage: dump{d, f, id}, Why: "dump the database to the store, and read the dump's contents back"})
+	}
+	if d.Backups != nil && len(f.Pre) > 0 {
+		add(pipeline.Step{Stage: restorePoint{d, f, false}, Why: "note the instant that the database could be restored to"})
+	}
 	// Additive migrations, while the old code serves: new code never meets an old schema.
 	add(pipeline.Step{Stage: preMigrate{d, f}, Why: orWhy(len(f.Pre) > 0, "apply "+count(len(f.Pre), "migration")+" that the old code lives with", "nothing to apply"), Host: d.migrator().Name, Expect: d.Holds.Migrated})
 
@@ -76,6 +83,9 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// The last time at which the way back costs nothing.
 	add(pipeline.Step{Stage: soak{d, f}, Why: "ask every gate again until the time is over", Expect: d.Holds.Soak})
+	if d.Backups != nil && len(f.Post) > 0 {
+		add(pipeline.Step{Stage: restorePoint{d, f, true}, Why: "note the instant that the database could be restored to, once more"})
+	}
 	// The point of no return, if the database lacks any of them.
 	add(pipeline.Step{Stage: postMigrate{d, f}, Why: orWhy(len(f.Post) > 0, "apply "+count(len(f.Post), "migration")+" after which "+p.From+" cannot run: THE POINT OF NO RETURN", "nothing to apply"), Host: d.migrator().Name, OneWay: len(f.Post) > 0, Switches: len(f.Post) > 0})
 	// Mappings only; what needs an import is named, never started.
@@ -111,7 +121,9 @@ func Prepares(step string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{preflight{}.Name(), seal{}.Name(), snapshot{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), snapshotsDone{}.Name()}, step)
+	return slices.Contains([]string{
+		preflight{}.Name(), seal{}.Name(), snapshot{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), snapshotsDone{}.Name(), dump{}.Name(), restorePoint{}.Name(),
+	}, step)
 }
 
 // Place is the table of `refit place`: the release lies ready on every node, and

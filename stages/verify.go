@@ -130,7 +130,7 @@ func (d Deps) Fleetwide(v *View) (refused, said []string) {
 		return j.refused, j.said
 	}
 	j.f.To.Version = j.f.From.Version
-	for _, rule := range []func(){j.hosts, j.rights, j.signing, j.seal, j.sealSaid, j.units, j.environment, j.room, j.peers, j.web, j.proxies, j.database, j.redis, j.sidekiq, j.search, j.clocks} {
+	for _, rule := range []func(){j.hosts, j.rights, j.signing, j.seal, j.sealSaid, j.units, j.environment, j.room, j.peers, j.web, j.proxies, j.front, j.database, j.redis, j.sidekiq, j.search, j.clocks, j.backups} {
 		rule()
 	}
 	j.said = append(j.said, v.NotChecked...)

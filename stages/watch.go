@@ -134,10 +134,17 @@ func (d Deps) latency(ctx context.Context) (time.Duration, error) {
 // watch holds the site to its baseline, and to also, for as long as told. One bad
 // look is let pass: a look during a proxy's reload or a spike of load is no trend.
 func (d Deps) watch(ctx context.Context, f *Facts, name string, hold time.Duration, also func(context.Context) error, say pipeline.Say) error {
+	return d.watchSince(ctx, f, name, time.Now(), hold, also, say)
+}
+
+// watchSince is watch for a deed that began earlier: the balancer's answers since then
+// count. What the proxies logged before the watch does not.
+func (d Deps) watchSince(ctx context.Context, f *Facts, name string, since time.Time, hold time.Duration, also func(context.Context) error, say pipeline.Say) error {
 	s, err := d.newSite(ctx, f.Baseline)
 	if err != nil {
 		return err
 	}
+	front := d.newFrontWatch(f.Baseline, since, say)
 	return pipeline.Await(ctx, pipeline.Gate{
 		Name: name, Hold: hold, Within: d.Waits.Boot, Every: 2 * time.Second, Each: 30 * time.Second, Forgive: 1,
 		// Nothing is half done while the site is watched: the step is watched again on resume.
@@ -148,7 +155,7 @@ func (d Deps) watch(ctx context.Context, f *Facts, name string, hold time.Durati
 					return err
 				}
 			}
-			return s.look(ctx)
+			return errors.Join(s.look(ctx), front.look(ctx))
 		},
 	}, say)
 }

@@ -80,6 +80,8 @@ type world struct {
 	refuses   map[string]string              // why a node does not accept a signature
 	permits   map[string]node.PermitOut      // by host, where it is not the usual one
 	meddled   string                         // the host on which a unit dies as it is sealed
+
+	copies copies // of the database
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -189,7 +191,7 @@ func (w *world) verbs(n Node) []node.Verb {
 	deed := func(format string, args ...any) {
 		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
 	}
-	return []node.Verb{
+	return append(w.copying(n), []node.Verb{
 		answer(w, n, "fence.show", func(struct{}) (node.Fence, error) { return node.Fence{Epoch: 1, Verbs: w.orphans[n.Name]}, nil }),
 		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
 			f := hostFacts(w.d, n, w.f)
@@ -336,7 +338,9 @@ func (w *world) verbs(n Node) []node.Verb {
 			if w.db.Applied == nil && !in.SkipSchema {
 				return mastodon.Database{}, errors.New("it has no table schema_migrations")
 			}
-			return w.db, w.dbFails
+			db := w.db
+			db.Now = time.Now()
+			return db, w.dbFails
 		}),
 		answer(w, n, "db.activity", func(mastodon.ActivityIn) (mastodon.Activity, error) {
 			a := mastodon.Activity{Now: time.Now(), Blockers: w.blockers, Queued: 3, Started: w.db.Started}
@@ -376,7 +380,7 @@ func (w *world) verbs(n Node) []node.Verb {
 			from := min(max(in.Offset, 0), int64(len(w.log)))
 			return node.JobLogOut{Data: []byte(w.log[from:]), Next: int64(len(w.log)), Size: int64(len(w.log))}, nil
 		}),
-	}
+	}...)
 }
 
 // whole is a release that is as it was placed.

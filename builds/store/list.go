@@ -22,6 +22,11 @@ type Listing struct {
 	Foreign []Artifact
 	// Strays are objects of no whole artifact: a store that was killed while it wrote.
 	Strays []Item
+	// Dumps are whole; by fleet and time, the newest of a fleet first. ForeignDumps counts
+	// those of another version of refit. Torn are objects of no whole dump.
+	Dumps        []Dump
+	ForeignDumps int
+	Torn         []Item
 }
 
 // List tells all that is in the store.
@@ -59,6 +64,9 @@ func (s *Store) list(ctx context.Context, prefix string) (Listing, error) {
 		if owned(item.Key) && !taken[path.Dir(item.Key)] {
 			out.Strays = append(out.Strays, item)
 		}
+	}
+	if err := s.listDumps(ctx, items, sizes, &out); err != nil {
+		return out, err
 	}
 	slices.SortStableFunc(out.Artifacts, func(a, b Artifact) int {
 		if c := strings.Compare(string(a.Kind)+"\x00"+a.Name, string(b.Kind)+"\x00"+b.Name); c != 0 {
@@ -101,20 +109,28 @@ const maxRecord = 1 << 20
 // record reads an artifact.json, ErrDamaged if it is none of this place. With ErrForeign
 // comes what could be understood of it.
 func (s *Store) record(ctx context.Context, key string) (Artifact, error) {
-	var a Artifact
-	r, err := s.Bucket.Get(ctx, key, 0)
+	b, err := s.small(ctx, key)
 	if err != nil {
-		return a, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
+		return Artifact{}, err
 	}
-	b, err := io.ReadAll(io.LimitReader(r, maxRecord))
-	if err := errors.Join(err, r.Close()); err != nil {
-		return a, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
-	}
-	a, err = parse(b, key)
+	a, err := parse(b, key)
 	if err != nil {
 		return a, fmt.Errorf("%s in %s: %w", key, s, err)
 	}
 	return a, nil
+}
+
+// small reads a record whole.
+func (s *Store) small(ctx context.Context, key string) ([]byte, error) {
+	r, err := s.Bucket.Get(ctx, key, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, maxRecord))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("cannot read %s in %s: %w", key, s, err)
+	}
+	return b, nil
 }
 
 // parse reads a record that lies at key. One that says of itself that it is of another

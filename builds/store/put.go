@@ -71,6 +71,16 @@ func (s *Store) put(ctx context.Context, a *Artifact, at string, parts Parts) er
 
 // object stores one part and notes what it is.
 func (s *Store) object(ctx context.Context, a *Artifact, at, name string, write func(context.Context, io.Writer) error) error {
+	o, err := s.upload(ctx, path.Join(at, name), 0, write)
+	if err == nil {
+		a.Objects[name] = o
+	}
+	return err
+}
+
+// upload stores what is written and tells what it was. It has at most so many bytes; 0 if
+// that is not known.
+func (s *Store) upload(ctx context.Context, key string, most int64, write func(context.Context, io.Writer) error) (Object, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, w := io.Pipe()
@@ -81,20 +91,28 @@ func (s *Store) object(ctx context.Context, a *Artifact, at, name string, write 
 		w.CloseWithError(err) // nil for the end
 		wrote <- err
 	}()
-	err := s.Bucket.Put(ctx, path.Join(at, name), r)
+	err := s.Bucket.Put(ctx, key, expected{r, most})
 	r.CloseWithError(errors.Join(errUnread, err)) // whoever writes need not go on
 	if err != nil {
 		cancel()
 	}
 	if werr := <-wrote; werr != nil && !errors.Is(werr, errUnread) {
-		return werr // the bucket's error, if any, is that its source ended
+		return Object{}, werr // the bucket's error, if any, is that its source ended
 	}
 	if err != nil {
-		return err
+		return Object{}, err
 	}
-	a.Objects[name] = Object{Size: m.n, SHA256: hex.EncodeToString(m.h.Sum(nil))}
-	return nil
+	return Object{Size: m.n, SHA256: hex.EncodeToString(m.h.Sum(nil))}, nil
 }
+
+// expected is a source of which is known how much it gives at most.
+type expected struct {
+	io.Reader
+	most int64
+}
+
+// Most is in bytes; 0 for what is not known.
+func (e expected) Most() int64 { return e.most }
 
 // errUnread ends a source that nobody reads any more.
 var errUnread = errors.New("the store reads no further")

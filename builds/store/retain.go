@@ -14,6 +14,10 @@ type Rule struct {
 	Keep int
 	// Age is for how long an artifact stays whatever else was stored since.
 	Age time.Duration
+	// Fleet is whose dumps may be removed, and Dumps how many of its newest whole ones
+	// stay; without a fleet all dumps stay.
+	Fleet string
+	Dumps int
 }
 
 // strayAge is how old an object of no artifact must be before it is taken for the rest
@@ -62,6 +66,7 @@ func Expired(all []Artifact, r Rule, inUse func(digest string) bool, now time.Ti
 // Pruned is what Prune removed.
 type Pruned struct {
 	Artifacts []Artifact
+	Dumps     []Dump
 	// Foreign counts the artifacts of another version of refit, which stay whatever the
 	// rule says.
 	Foreign int
@@ -106,5 +111,6 @@ func (s *Store) Prune(ctx context.Context, r Rule, inUse func(digest string) boo
 		out.Strays++
 		out.Bytes += item.Size
 	}
+	errs = append(errs, s.pruneDumps(ctx, r, list, &out))
 	return out, errors.Join(errs...)
 }

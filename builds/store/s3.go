@@ -43,9 +43,23 @@ type S3 struct {
 	c minio.Core
 }
 
-// partSize is the size of the pieces in which a larger object is sent, in bytes. Two of
-// them are held in memory; 10,000 make the largest object.
-const partSize = 8 << 20
+const (
+	// partSize is the size of the pieces in which a larger object is sent, in bytes. Two
+	// of them are held in memory.
+	partSize = 8 << 20
+	// mostParts make the largest object: S3 takes 10,000. Some of them are left for what
+	// was not expected.
+	mostParts, usualParts = 10_000, 9_000
+	// largestPart bounds what is held in memory for an object that is expected to be
+	// huge: 600 GB of it, in bytes.
+	largestPart = 64 << 20
+)
+
+// partFor is the size of the pieces of an object of at most so many bytes.
+func partFor(most int64) int {
+	const step = 1 << 20
+	return int(min(largestPart, max(partSize, (most/usualParts+step-1)/step*step)))
+}
 
 // tidying is how long the removal of what was begun may take after an error.
 const tidying = time.Minute
@@ -149,8 +163,12 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
 }
 
 func (s *S3) put(ctx context.Context, key string, r io.Reader, o minio.PutObjectOptions) error {
-	o.PartSize, o.SendContentMd5 = partSize, true
-	first := make([]byte, partSize)
+	size := partSize
+	if e, ok := r.(interface{ Most() int64 }); ok {
+		size = partFor(e.Most())
+	}
+	o.PartSize, o.SendContentMd5 = uint64(size), true
+	first := make([]byte, size)
 	n, err := io.ReadFull(r, first)
 	first = first[:n]
 	switch {
@@ -158,14 +176,53 @@ func (s *S3) put(ctx context.Context, key string, r io.Reader, o minio.PutObject
 		_, err = s.c.Client.PutObject(ctx, s.o.Bucket, s.name(key), bytes.NewReader(first), int64(n), o)
 	case err == nil:
 		_, err = s.c.Client.PutObject(ctx, s.o.Bucket, s.name(key), io.MultiReader(bytes.NewReader(first), r), -1, o)
-		if err != nil {
-			// What was sent of it is kept, and paid for, until somebody takes it away.
-			tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
-			defer cancel()
-			err = errors.Join(err, s.c.RemoveIncompleteUpload(tidy, s.o.Bucket, s.name(key)))
+		if err == nil {
+			return s.atEnd(ctx, key, r, size)
 		}
+		// What was sent of it is kept, and paid for, until somebody takes it away.
+		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
+		defer cancel()
+		err = errors.Join(err, s.c.RemoveIncompleteUpload(tidy, s.o.Bucket, s.name(key)))
 	}
 	return s.said(key, err)
+}
+
+// atEnd makes sure that the source gives no more: the library ends an object after its
+// last possible piece and says nothing of what is left.
+func (s *S3) atEnd(ctx context.Context, key string, r io.Reader, size int) error {
+	_, err := io.ReadFull(r, make([]byte, 1))
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s is larger than %d pieces of %d MiB, which is all that S3 takes", key, mostParts, size>>20)
+	}
+	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
+	defer cancel()
+	return errors.Join(err, s.Remove(tidy, key))
+}
+
+// Abandon takes away the pieces of uploads that were begun before a time and neither
+// completed nor aborted: whoever sent them was killed.
+func (s *S3) Abandon(ctx context.Context, prefix string, before time.Time, mine func(key string) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for u := range s.c.Client.ListIncompleteUploads(ctx, s.o.Bucket, s.name(prefix), true) {
+		if u.Err != nil {
+			return s.said(prefix, u.Err)
+		}
+		key := u.Key
+		if s.o.Prefix != "" {
+			key = strings.TrimPrefix(key, s.o.Prefix+"/")
+		}
+		if !strings.HasPrefix(key, prefix) || !mine(key) || !u.Initiated.Before(before) {
+			continue
+		}
+		if err := s.said(key, s.c.AbortMultipartUpload(ctx, s.o.Bucket, u.Key, u.UploadID)); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // Get implements Bucket.
@@ -223,7 +280,7 @@ func (s *S3) said(key string, err error) error {
 		return nil
 	}
 	switch minio.ToErrorResponse(err).Code {
-	case "NoSuchKey":
+	case "NoSuchKey", "NoSuchUpload":
 		return fmt.Errorf("%s: %w", key, ErrNotFound)
 	case "NoSuchBucket":
 		return fmt.Errorf("%s has no bucket %s: make it, or name another: %w", s.o.Endpoint, s.o.Bucket, err)

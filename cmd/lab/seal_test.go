@@ -74,14 +74,14 @@ func TestLabNoUnitStartsOnAMachineWhosePermitIsAnothers(t *testing.T) {
 	if err := json.Unmarshal([]byte(right), &p); err != nil || p.Instance == "" {
 		t.Fatalf("%v: %s", err, right)
 	}
-	t.Cleanup(func() {
+	defer func() { // not t.Cleanup, by whose time t.Context() has ended
 		if err := install(f.Lab, host, permit, []byte(right), 0o644); err != nil {
 			t.Error(err)
 		}
 		f.must(t, 0, "", []string{"seal", "--host", host})
 		f.onHost(t, host, append([]string{"systemctl", "start"}, units...)...)
 		f.well(t)
-	})
+	}()
 	f.restartsSealed(t, host, true)
 
 	// What a clone finds on its disk: a permit that is not for it.

@@ -11,16 +11,25 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
+
+	"vmst.io/refit/pipeline/report"
 )
 
-// version is set by the linker in releases ("-X main.version=v1.2.3").
-var version = "dev"
+// Set by the linker in releases ("-X main.version=v1.2.3"): the version, and from which
+// commit of which repository on GitHub it is; empty elsewhere.
+var (
+	version    = "dev"
+	commit     string
+	repository string
+)
 
 // streams are where a command reads and writes: data goes to out, progress and
 // errors to err.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	// job is the job of GitHub Actions that the command runs in; nil for none.
+	job *actions
 }
 
 // serial lets one write through at a time: signals are told from beside the command.
@@ -46,29 +55,35 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	if _, ok := errw.(*os.File); !ok {
 		errw = &serial{w: errw}
 	}
-	err := newApp(streams{in, &counted{Writer: out}, errw}).RunContext(ctx, args)
-	if err == nil {
-		return exitDone
+	job := inActions(os.Getenv, errw)
+	if job != nil {
+		out, errw = report.NewMuted(out), report.NewMuted(errw)
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(errw, "refit: "+text)
+	err := newApp(streams{in, &counted{Writer: out}, errw, job}).RunContext(ctx, args)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(errw, "refit: "+err.Error())
 	}
-	return exitCode(err)
+	code := exitCode(err)
+	name := ""
+	if len(args) > 1 {
+		name = args[1]
+	}
+	job.end(name, code, err)
+	return code
 }
 
 func newApp(s streams) *cli.App {
 	usage := func(err error) error { return exitWith(exitUsage, err) }
 	app := &cli.App{
-		Name:                 "refit",
-		Usage:                "upgrade a fleet that runs unmodified Mastodon, one node at a time, unnoticed by its users",
-		Version:              version,
-		Reader:               s.in,
-		Writer:               s.out,
-		ErrWriter:            s.err,
-		EnableBashCompletion: true,
-		Suggest:              true,
-		HideHelpCommand:      true,
-		ExitErrHandler:       func(*cli.Context, error) {},
+		Name:            "refit",
+		Usage:           "upgrade a fleet that runs unmodified Mastodon, one node at a time, unnoticed by its users",
+		Version:         version,
+		Reader:          s.in,
+		Writer:          s.out,
+		ErrWriter:       s.err,
+		Suggest:         true,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return usage(fmt.Errorf("%w (see refit --help)", err))
 		},
@@ -82,7 +97,8 @@ func newApp(s streams) *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
-		doctorCommand(s), unlockCommand(s), sealCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), exampleCommand(s),
+		doctorCommand(s), unlockCommand(s), sealCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), initCommand(s), exampleCommand(s),
+		completionCommand(s), manCommand(s),
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = app.OnUsageError

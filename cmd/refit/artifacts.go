@@ -61,6 +61,11 @@ type artifactsJSON struct {
 	// Strays counts objects of no artifact; StrayBytes is their size.
 	Strays     int   `json:"strays"`
 	StrayBytes int64 `json:"stray_bytes"`
+	// Dumps are of databases, of every fleet that keeps its own here; Torn counts objects
+	// of no whole dump.
+	Dumps     []store.Dump `json:"dumps,omitempty"`
+	Torn      int          `json:"torn,omitempty"`
+	TornBytes int64        `json:"torn_bytes,omitempty"`
 }
 
 func (s streams) listArtifacts(ctx context.Context, kept *store.Store, asJSON bool) error {
@@ -68,7 +73,10 @@ func (s streams) listArtifacts(ctx context.Context, kept *store.Store, asJSON bo
 	if err != nil {
 		return exitWith(exitFailed, err)
 	}
-	out := artifactsJSON{Schema: "refit.artifacts/v1", Store: kept.String(), Artifacts: list.Artifacts, Strays: len(list.Strays)}
+	out := artifactsJSON{Schema: "refit.artifacts/v1", Store: kept.String(), Artifacts: list.Artifacts, Strays: len(list.Strays), Dumps: list.Dumps, Torn: len(list.Torn)}
+	for _, item := range list.Torn {
+		out.TornBytes += item.Size
+	}
 	for _, item := range list.Strays {
 		out.StrayBytes += item.Size
 	}
@@ -101,6 +109,12 @@ func artifactsText(l artifactsJSON) string {
 	}
 	if len(l.Artifacts) > 1 {
 		fmt.Fprintf(&b, "%d artifacts, %s\n", len(l.Artifacts), humanize.IBytes(uint64(all)))
+	}
+	for _, d := range l.Dumps {
+		fmt.Fprintf(&b, "  dump of %s of %s, %8s  %s, by run %s, PostgreSQL %s: %s\n", d.Database, d.Fleet, humanize.IBytes(uint64(d.Archive.Size)), d.Taken.UTC().Format("2006-01-02 15:04"), d.Run, d.Server, d.Key())
+	}
+	if l.Torn > 0 {
+		fmt.Fprintf(&b, "%d objects of no whole dump, %s: the next upgrade of their fleet removes those that are a day old\n", l.Torn, humanize.IBytes(uint64(l.TornBytes)))
 	}
 	if l.Strays > 0 {
 		fmt.Fprintf(&b, "%d objects of no artifact, %s: the next upgrade removes those that are a day old\n", l.Strays, humanize.IBytes(uint64(l.StrayBytes)))

@@ -25,6 +25,7 @@ var doors = map[string][]string{
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
 	"github.com/digitalocean/godo":        {"hosts/cloud"},
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
+	"github.com/getkin/kin-openapi":       {"hosts/cloud/cloudtest"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
 	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
@@ -53,6 +54,7 @@ var testDoors = map[string][]string{
 	"github.com/google/go-cmp":                 {"builds", "builds/attest", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
 	"github.com/muesli/termenv":                {"pipeline/report"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"builds/attest"},
+	"github.com/yuin/goldmark":                 {"pipeline/report"},
 }
 
 // leaves of hosts that its other folders, and those of builds, may import.

@@ -40,15 +40,16 @@ type config struct {
 	Limits    limitsConfig    `yaml:"limits"`
 	Keep      int             `yaml:"keep"`
 	// KeepAssets is for how many days hashed assets stay after their release.
-	KeepAssets int           `yaml:"keep_assets"`
-	Store      storeConfig   `yaml:"store"`
-	CDN        *cdnConfig    `yaml:"cdn"`
-	Cloud      *cloudConfig  `yaml:"cloud"`
-	Watch      watchConfig   `yaml:"watch"`
-	Policy     policyConfig  `yaml:"policy"`
-	Flings     []flingConfig `yaml:"flings"`
-	Notify     notifyConfig  `yaml:"notify"`
-	Metrics    metricsConfig `yaml:"metrics"`
+	KeepAssets int            `yaml:"keep_assets"`
+	Store      storeConfig    `yaml:"store"`
+	CDN        *cdnConfig     `yaml:"cdn"`
+	Cloud      *cloudConfig   `yaml:"cloud"`
+	Backups    *backupsConfig `yaml:"backups"`
+	Watch      watchConfig    `yaml:"watch"`
+	Policy     policyConfig   `yaml:"policy"`
+	Flings     []flingConfig  `yaml:"flings"`
+	Notify     notifyConfig   `yaml:"notify"`
+	Metrics    metricsConfig  `yaml:"metrics"`
 
 	dir string // the folder of the file: relative paths in it start here
 }
@@ -278,6 +279,9 @@ func parseConfig(path string, text []byte) (config, error) {
 	}
 	if len(file.Docs) != 1 {
 		return config{}, &configError{path, []string{fmt.Sprintf("holds %d documents; refit reads exactly one", len(file.Docs))}}
+	}
+	if asked := questions(path, file); len(asked) > 0 {
+		return config{}, &configError{path, asked}
 	}
 	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
 		return config{}, &configError{path, []string{yamlError(path, err)}}

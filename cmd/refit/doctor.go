@@ -35,6 +35,10 @@ func doctorCommand(s streams) *cli.Command {
 			refused, said := x.deps.Fleetwide(v)
 			said = append(said, x.deps.Gaps()...)
 			said = append(said, x.cannotTell(look)...)
+			account := x.cloudCheckup(look)
+			if account != nil {
+				refused, said = append(refused, account.refused...), append(said, account.known...)
+			}
 			left, err := x.left(look)
 			if look.Err() != nil {
 				return x.halted(look, c.Bool("fix"))
@@ -43,14 +47,23 @@ func doctorCommand(s streams) *cli.Command {
 				refused = append(refused, err.Error())
 			}
 			if c.Bool("json") {
-				if err := printJSON(s.out, map[string]any{"schema": "refit.doctor/v1", "faults": refused, "known": said, "left": left}); err != nil {
+				found := map[string]any{"schema": "refit.doctor/v1", "faults": refused, "known": said, "left": left}
+				if account != nil {
+					found["cloud"] = map[string]any{"well": account.well, "scopes": account.scopes}
+				}
+				if err := printJSON(s.out, found); err != nil {
 					return err
 				}
 			} else {
-				for _, part := range []struct {
+				type part struct {
 					title string
 					lines []string
-				}{{"stands against every upgrade", refused}, {"to be known", said}, {"left by earlier runs (refit doctor --fix removes it)", left}} {
+				}
+				parts := []part{{"stands against every upgrade", refused}, {"to be known", said}, {"left by earlier runs (refit doctor --fix removes it)", left}}
+				if account != nil {
+					parts = append(parts, part{"the cloud account", account.well})
+				}
+				for _, part := range parts {
 					if len(part.lines) > 0 {
 						fmt.Fprintf(s.out, "%s\n  - %s\n", part.title, strings.Join(part.lines, "\n  - "))
 					}

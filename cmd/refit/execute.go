@@ -236,6 +236,7 @@ func (x *session) report(ctx context.Context, s streams, e execution, res pipeli
 	r := report.Summarise(e.plan, res, report.Extra{Exit: code, Hosts: hosts, Remains: remains, Next: res.Next, Notes: notes})
 	others.end(r)
 	r.Notes = append(r.Notes, others.close(ctx)...)
+	s.job.report(r)
 	var printed error
 	if e.json {
 		printed = r.JSON(s.out)
@@ -257,12 +258,16 @@ type silent struct{}
 
 func (silent) Error() string { return "" }
 
-// remarks are what a run that went well leaves for people to know.
+// remarks are what a run leaves for people to know: one that went well, and one after
+// which somebody may have to restore the database.
 func remarks(e execution, res pipeline.Result) []string {
 	if res.Status != pipeline.Done {
-		return nil
+		return restores(res.Status, e.facts)
 	}
 	var out []string
+	if e.facts.Dump != "" {
+		out = append(out, "dump: "+e.facts.Dump)
+	}
 	if e.facts.Search != "" {
 		out = append(out, "search: "+e.facts.Search)
 	}
@@ -270,6 +275,16 @@ func remarks(e execution, res pipeline.Result) []string {
 		out = append(out, "store: "+stored)
 	}
 	return slices.Concat(out, e.facts.Images(), e.facts.Unproved, e.facts.Said)
+}
+
+// restores says how the database gets back to what it was before a run that ended so; a
+// run that was taken back before it changed the database leaves nothing to restore.
+func restores(ended pipeline.Status, f *stages.Facts) []string {
+	gone := ended == pipeline.Undone || ended == pipeline.Refused
+	if ended == pipeline.Done || gone && len(f.Applied) == 0 {
+		return nil
+	}
+	return f.Restores()
 }
 
 // codeOf maps how a run ended to the exit code. A pre-migration that was applied

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -39,6 +40,14 @@ func (x *session) hashOf(p *planned) (string, error) {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8]), nil
+}
+
+// expected refuses any plan but the one of that hash; empty for any.
+func (p *planned) expected(hash string) error {
+	if hash == "" || p.hash == hash {
+		return nil
+	}
+	return refuse("the plan is %s now, and --expect names %s: it has changed since (the release, refit.yml, the host keys, the steps, or what it asks to be acknowledged). Nothing was touched; read it as it stands above, then expect that", cmp.Or(p.hash, "none"), hash)
 }
 
 // hostKeys is the hash of the file of host keys.

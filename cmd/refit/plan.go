@@ -44,6 +44,7 @@ func planCommand(s streams) *cli.Command {
 			if err != nil {
 				return err
 			}
+			s.job.plan(p.json())
 			if err := p.print(s.out, c.Bool("json")); err != nil {
 				return err
 			}
@@ -65,6 +66,7 @@ func closing(x *session, s streams) {
 }
 
 func (s streams) nothingToDo(to string, asJSON bool) error {
+	s.job.nothing("nothing to do: every node runs " + to)
 	if asJSON {
 		return printJSON(s.out, map[string]any{"schema": "refit.plan/v1", "to": to, "nothing_to_do": true})
 	}

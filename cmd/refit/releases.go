@@ -111,6 +111,7 @@ type sightJSON struct {
 }
 
 func (s streams) printSight(sight watcher.Sight, asJSON bool) error {
+	s.job.sight(sightText(sight))
 	if asJSON {
 		return printJSON(s.out, sightJSON{"refit.releases/v1", sight})
 	}

@@ -75,6 +75,7 @@ func resumeCommand(s streams) *cli.Command {
 }
 
 func (s streams) nothingToResume(asJSON bool) error {
+	s.job.nothing("nothing to resume: no run was left half way")
 	if asJSON {
 		return printJSON(s.out, map[string]any{"schema": "refit.resume/v1", "nothing_to_do": true})
 	}

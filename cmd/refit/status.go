@@ -33,6 +33,7 @@ func statusCommand(s streams) *cli.Command {
 			}
 			defer closing(x, s)
 			st := x.status(c.Context)
+			s.job.status(st, st.half())
 			if c.Bool("json") {
 				err = printJSON(s.out, st)
 			} else {
@@ -64,6 +65,8 @@ type status struct {
 	// Database says, without the keeper, which migrations of the run it has.
 	Database string `json:"database,omitempty"`
 	Next     string `json:"next"`
+
+	newest *pipeline.Journal
 }
 
 type runStatus struct {
@@ -76,6 +79,9 @@ type runStatus struct {
 	Steps   []pipeline.StepResult `json:"steps"`
 	// Images are those in the cloud account, in words.
 	Images []string `json:"images,omitempty"`
+	// Restore says how the database gets back to what it was before a run that did not
+	// end well.
+	Restore []string `json:"restore,omitempty"`
 }
 
 func (x *session) status(ctx context.Context) status {
@@ -99,7 +105,7 @@ func (x *session) status(ctx context.Context) status {
 		x.witnesses(ctx, &st)
 		return st
 	case j != nil:
-		st.Run = statusOf(j)
+		st.Run, st.newest = statusOf(j), j
 	}
 	succeeds := x.keeper.Succeeds(lease)
 	st.Next = nextOf(lease, succeeds, j)
@@ -194,7 +200,14 @@ func (x *session) hangUp(n stages.Node) {
 }
 
 func statusOf(j *pipeline.Journal) *runStatus {
-	return &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress(), Images: imagesOf(j)}
+	st := &runStatus{ID: j.ID, From: j.From, To: j.To, Created: j.Created, Outcome: j.Outcome, Stands: standingOf(j), Steps: j.Progress(), Images: imagesOf(j)}
+	f := &stages.Facts{}
+	if err := j.LoadFacts(f); err != nil {
+		st.Restore = []string{"what the database could be restored to cannot be read: " + err.Error()}
+	} else {
+		st.Restore = restores(j.Outcome, f)
+	}
+	return st
 }
 
 // witnesses completes a status without the keeper's journals: by this machine's copy,
@@ -203,7 +216,7 @@ func (x *session) witnesses(ctx context.Context, st *status) {
 	facts := &stages.Facts{}
 	if dir, err := keeper.MirrorDir(x.config.Fleet); err == nil {
 		if j, _, err := readable(ctx, &keeper.Dir{Path: dir}); err == nil && j != nil && halfWay(j) && j.LoadFacts(facts) == nil {
-			st.Run, st.Copy = statusOf(j), dir
+			st.Run, st.Copy, st.newest = statusOf(j), dir, j
 		}
 	}
 	// Who did not answer just now is not waited for again.
@@ -242,6 +255,9 @@ func nextWithout(err error) string {
 	return "`refit resume --from-hosts` rebuilds where the run stands from this machine's copy and from what the hosts say, shows it, and asks"
 }
 
+// half tells that the newest run must be ended before another begins.
+func (st status) half() bool { return st.newest != nil && halfWay(st.newest) }
+
 func (st status) text(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\n\n", st.Fleet)
@@ -252,6 +268,9 @@ func (st status) text(w io.Writer) error {
 		fmt.Fprintf(t, "\nrun %s, %s → %s: %s\n", st.Run.ID, st.Run.From, st.Run.To, st.Run.Stands)
 		for _, line := range st.Run.Images {
 			fmt.Fprintf(t, "  %s\n", line)
+		}
+		for _, line := range st.Run.Restore {
+			fmt.Fprintf(t, "%s\n", line)
 		}
 	}
 	if st.Copy != "" {

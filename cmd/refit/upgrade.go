@@ -13,7 +13,7 @@ func upgradeCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "upgrade",
 		Usage: "upgrade the fleet to a release, node by node, and go back by itself if a gate fails",
-		Flags: []cli.Flag{configFlag(), toFlag(), ackFlag(), yesFlag(), jsonFlag()},
+		Flags: []cli.Flag{configFlag(), toFlag(), ackFlag(), &cli.StringFlag{Name: "expect", Usage: "refuse any plan but the one of that `HASH`, as `refit plan` shows it"}, yesFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
@@ -40,7 +40,11 @@ func upgradeCommand(s streams) *cli.Command {
 			if err != nil {
 				return err
 			}
+			s.job.plan(p.json())
 			if err := p.print(s.err, false); err != nil {
+				return err
+			}
+			if err := p.expected(c.String("expect")); err != nil {
 				return err
 			}
 			if err := p.refusal(); err != nil {

@@ -164,6 +164,7 @@ func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watche
 		}
 	}
 	x.lookBack(ctx, x.newest, f.s.progress())
+	f.s.job.plan(made.p.json())
 	if err := made.p.print(f.s.err, false); err != nil {
 		f.s.progress()("the plan could not be shown: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
@@ -38,6 +40,8 @@ type session struct {
 	config config
 	deps   stages.Deps
 	keeper *keeper.Keeper
+	// cloud is the account; nil where refit.yml names none.
+	cloud  *cloud.Client
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	dial   dialer
@@ -66,6 +70,15 @@ func newRun() string {
 	return time.Now().UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:5])
 }
 
+// canServe refuses to ask hosts from a system whose refit could not run on them: what is put
+// on a host is this very program.
+func canServe(system string) error {
+	if system == "linux" {
+		return nil
+	}
+	return exitWith(exitUsage, fmt.Errorf("this refit is for %s, and hosts run Linux: they are asked from a Linux machine, such as a control host beside them. Here work: refit plan --from, notes, releases --running, example", system))
+}
+
 // open reads the configuration and makes a session for the run. It connects to
 // nothing yet.
 func open(path, run, command string, say func(format string, args ...any)) (*session, error) {
@@ -79,6 +92,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err != nil {
 		return nil, err
 	}
+	if err := canServe(runtime.GOOS); err != nil {
+		return nil, err
+	}
 	say("refit %s: %s, %d hosts", command, c.Fleet, len(c.Hosts))
 	binary, err := os.Executable()
 	if err != nil {
@@ -88,10 +104,18 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireFleet(run, binary); err != nil {
 		return nil, err
 	}
+	x.wireFront()
 	if err := x.wireStore(); err != nil {
 		return nil, err
 	}
 	if err := x.wireCloud(); err != nil {
+		return nil, err
+	}
+	var provider stages.Provider
+	if x.cloud != nil {
+		provider = x.cloud
+	}
+	if err := x.wireBackups(provider); err != nil {
 		return nil, err
 	}
 	if err := x.wireKeeper(run, command); err != nil {

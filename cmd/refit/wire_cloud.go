@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"time"
 
-	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
@@ -20,18 +19,16 @@ func (x *session) wireCloud() error {
 	if c.Cloud == nil {
 		return nil
 	}
-	token, known, err := c.secret(c.Cloud.Token, "the cloud account's token")
+	client, known, err := openCloud(c, *c.Cloud, x.say)
 	if err != nil {
-		return exitWith(exitUsage, err)
+		return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account: %w", err))
 	}
 	if known != "" {
 		x.say("%s", known)
 	}
-	client, err := cloud.New(cloud.Options{Token: token, API: c.Cloud.API, UserAgent: "refit/" + version})
-	if err != nil {
-		return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account: %w", err))
-	}
+	x.cloud = client
 	x.deps.Cloud = c.account(client)
+	x.deps.Cloud.Sealed = x.deps.Sealed
 	x.deps.Cloud.Runs = x.cloudRuns
 	return nil
 }

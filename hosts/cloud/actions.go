@@ -139,8 +139,9 @@ func (c *Client) act(ctx context.Context, d deed, kinds []string,
 		},
 		found: func(ctx context.Context, k call) (Action, bool, error) {
 			a, ok, err := c.last(ctx, k, d.on, kinds...)
-			if err != nil || (ok && a.ID > newest) || instead == nil {
-				return a, ok && a.ID > newest, err
+			ok = ok && a.ID > newest
+			if err != nil || ok || instead == nil {
+				return a, ok, err
 			}
 			return instead(ctx, k)
 		},
@@ -191,15 +192,23 @@ func (c *Client) Snapshot(ctx context.Context, droplet int, name string) (Action
 	}, there)
 }
 
-// Restore puts a droplet's disk back to an image, in place: ID and addresses stay. The
-// description has "restore" for backups of the droplet alone; where the API refuses it for
-// that reason, "rebuild" is sent, which takes every image of the account.
+// Restore puts a droplet's disk back to an image of its own, in place: ID and addresses
+// stay. The description has "restore" for backups of the droplet alone; where the API
+// refuses it, "rebuild" is sent, which takes every image, so only for one that the droplet
+// lists among its snapshots.
 func (c *Client) Restore(ctx context.Context, droplet, image int) (Action, error) {
 	d := deed{what: fmt.Sprintf("put the droplet %d back to the image %d", droplet, image), scope: "droplet:update and droplet:admin", on: droplet}
 	a, err := c.act(ctx, d, []string{"restore"}, func(ctx context.Context) (*godo.Action, *godo.Response, error) {
 		return c.api.DropletActions.Restore(ctx, droplet, image)
 	}, nil)
 	if f, ok := err.(*fault); !ok || f.code != http.StatusUnprocessableEntity || f.kind != nil { //nolint:errorlint // act wraps no refusal
+		return a, err
+	}
+	now, look := c.Droplet(ctx, droplet)
+	if look != nil {
+		return a, fmt.Errorf("%w; whether the image is the droplet's own cannot be read: %w", err, look)
+	}
+	if !slices.Contains(now.Snapshots, image) {
 		return a, err
 	}
 	c.say("the droplet %d cannot be restored from the image %d (%v): it is rebuilt from it", droplet, image, err)

@@ -50,6 +50,26 @@ func TestADropletIsMadeOnceAndAwaitedUntilItRuns(t *testing.T) {
 	}
 }
 
+func TestADropletThatIsNotListedYetIsAwaited(t *testing.T) {
+	play(t, func(w *world) {
+		w.troubles = []*trouble{{at: "GET /v2/droplets/101", times: 4, status: 404, body: `{"id":"not_found","message":"none"}`}}
+		d, err := w.client().Create(w.Context(), twin())
+		w.must(err)
+		if d.ID != 101 || d.Status != "active" {
+			w.Errorf("%+v", d)
+		}
+	})
+}
+
+func TestADropletWithNothingButItsNameIsAccepted(t *testing.T) {
+	play(t, func(w *world) { // the account refuses null
+		_, err := w.client().Create(w.Context(), cloud.NewDroplet{Name: "x", Region: "tor1", Size: "s-1vcpu-1gb", Image: 7})
+		w.must(err)
+		_, err = w.client().Create(w.Context(), cloud.NewDroplet{Region: "tor1"})
+		w.fails(err, nil, "needs a name")
+	})
+}
+
 func TestADropletWhoseAnswerWasLostAndThatNeverCameIsSaid(t *testing.T) {
 	play(t, func(w *world) {
 		w.troubles = []*trouble{{at: "POST /v2/droplets", before: true}}
@@ -283,6 +303,7 @@ func TestADropletIsPutBackInPlace(t *testing.T) {
 	play(t, func(w *world) {
 		w.images[8], w.images[9] = image(8, 1, "backup"), image(9, 1, name)
 		w.images[8]["type"] = "backup"
+		w.droplets[1]["snapshot_ids"] = []int{9}
 		c := w.client()
 		for im, kind := range map[int]string{8: "restore", 9: "rebuild"} {
 			a, err := c.Restore(w.Context(), 1, im)
@@ -305,7 +326,14 @@ func TestADropletIsPutBackInPlace(t *testing.T) {
 		}
 		w.want(post, 1)
 	})
+	play(t, func(w *world) { // another's disk is not put on it
+		w.images[9] = image(9, 2, name)
+		_, err := w.client().Restore(w.Context(), 1, 9)
+		w.fails(err, nil, "no backup of this droplet", "image 9")
+		w.want(post, 1)
+	})
 	play(t, func(w *world) {
+		w.droplets[1]["snapshot_ids"] = []int{9}
 		w.troubles = []*trouble{{at: post, times: -1, status: 422, body: `{"id":"unprocessable_entity","message":"The image is larger than the disk."}`}}
 		_, err := w.client().Restore(w.Context(), 1, 9)
 		w.fails(err, nil, "larger than the disk", "restoring it was refused before")

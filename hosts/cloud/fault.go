@@ -74,15 +74,14 @@ var errHollow = errors.New("the answer lacks what was asked for")
 
 // judge tells what an error of godo's means. It is not asked about the end of ctx.
 func (c *Client) judge(d deed, within context.Context, err error) *fault {
-	f := &fault{deed: d, host: c.host, advice: adviceStatus, cause: err, fate: unknown}
-	if strings.Contains(err.Error(), c.token) {
-		f.cause = nil
-	}
+	f := &fault{deed: d, host: c.host, advice: adviceStatus, fate: unknown}
 	var said *godo.ErrorResponse
-	if errors.As(err, &said) {
-		f.cause = nil // its text is as long as the answer
+	if errors.As(err, &said) { // it is no cause: its text is as long as the answer, and it panics without a request
 		c.refusal(f, said)
 		return f
+	}
+	if !strings.Contains(err.Error(), c.token) {
+		f.cause = err
 	}
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {

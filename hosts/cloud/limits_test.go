@@ -2,7 +2,10 @@ package cloud_test
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,11 +131,47 @@ func passing() map[string]trouble {
 	}
 }
 
+func TestAnOutageThatNamesItsEndIsLeftAloneUntilThen(t *testing.T) {
+	play(t, func(w *world) {
+		w.troubles = []*trouble{{at: "GET", status: 503, header: http.Header{"Retry-After": {"70"}}}}
+		began := time.Now()
+		_, err := w.client().Account(w.Context())
+		w.must(err)
+		if took := time.Since(began); took != 70*time.Second {
+			w.Errorf("waited %s", took)
+		}
+	})
+}
+
+func TestACertificateThatIsNotTheAPIsIsSaidAtOnce(t *testing.T) {
+	asked := 0
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it notes the handshake that the client breaks off
+	server.StartTLS()
+	defer server.Close()
+	c, err := cloud.New(cloud.Options{Token: canary, API: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_, read := c.Account(t.Context())
+	write := c.Destroy(t.Context(), 1)
+	for _, err := range []error{read, write} {
+		if err == nil || !strings.Contains(err.Error(), "certificates are wrong") || errors.Is(err, cloud.ErrLost) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if asked != 0 || time.Since(began) > 20*time.Second {
+		t.Errorf("%d requests in %s", asked, time.Since(began))
+	}
+}
+
 func TestAnHTMLPageIsCutTo200Characters(t *testing.T) {
 	play(t, func(w *world) {
 		w.troubles = []*trouble{{at: "GET", times: -1, status: 503, header: http.Header{"Content-Type": {"text/html"}}, body: "<html>\x1b[2J\u202e" + strings.Repeat("ä ", 9000) + "</html>"}}
 		_, err := w.client().Account(w.Context())
 		w.fails(err, nil, "503 Service Unavailable: <html>?[2J?ä ä")
+		w.clean(err)
 		if n := len([]rune(err.Error())); n > 450 || strings.ContainsAny(err.Error(), "\x1b\n\u202e") {
 			w.Errorf("%d characters: %q", n, err.Error())
 		}
@@ -231,17 +270,13 @@ func TestTheTokenIsInNoError(t *testing.T) {
 				c := w.client()
 				_, err := c.Droplet(w.Context(), 1)
 				w.fails(err, nil)
-				for e := err; e != nil; e = errors.Unwrap(e) {
-					w.fails(e, nil)
-				}
+				w.clean(err)
 				bad.at = "DELETE"
 				if bad.status != 200 {
-					w.fails(c.Destroy(w.Context(), 1), nil)
+					w.clean(c.Destroy(w.Context(), 1))
 				}
 				bad.at = "GET /v2/droplets/1/actions/1"
-				if err := c.Await(w.Context(), 1, 1, 0, nil); err != nil {
-					w.fails(err, nil)
-				}
+				w.clean(c.Await(w.Context(), 1, 1, 0, nil))
 				if said := strings.Join(w.said, "\n"); strings.Contains(said, canary) {
 					w.Errorf("said %q", said)
 				}

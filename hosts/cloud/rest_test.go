@@ -220,6 +220,9 @@ func TestAFirewallIsMadeOnceWithWhatTheAPIAccepts(t *testing.T) {
 				if len(f.In) != 2 || f.In[0].Ports != "22" || f.In[1].Ports != "all" || f.In[1].Addresses[0] != "10.0.0.0/8" || len(f.Out) != 0 || f.Droplets[0] != 1 {
 					w.Errorf("%+v", f)
 				}
+				if sent := w.walls[f.ID]["inbound_rules"].([]any)[1].(obj); sent["ports"] != "0" {
+					w.Errorf("sent %v", sent)
+				}
 				all, err := c.Firewalls(w.Context())
 				w.must(err)
 				if len(all) != 1 {

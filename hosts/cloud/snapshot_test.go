@@ -50,6 +50,7 @@ func TestASnapshotWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 	for story, bad := range map[string]trouble{
 		"cut":         {at: post, after: true},
 		"hollow":      {at: post, status: 201, body: `{}`},
+		"empty":       {at: post, status: 201, body: `{"action":{}}`},
 		"half of it":  {at: post, status: 201, body: `{"action":{"id":1`},
 		"login page":  {at: post, status: 200, header: http.Header{"Content-Type": {"text/html"}}, body: "<html>Sign in</html>"},
 		"gateway":     {at: post, status: 504, body: "<html>Gateway time-out</html>"},
@@ -58,6 +59,8 @@ func TestASnapshotWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 	} {
 		t.Run(story, func(t *testing.T) {
 			play(t, func(w *world) {
+				w.begin(1, "snapshot", 0, func() {}) // another's, long over
+				time.Sleep(time.Hour)
 				w.troubles = append(w.troubles, &bad)
 				if !bad.after { // it was done all the same, by the time it is looked for
 					time.AfterFunc(10*time.Second, func() {
@@ -145,6 +148,30 @@ func TestARefusalForAnotherOpenActionIsWaitedOut(t *testing.T) {
 		if n := w.count("GET /v2/droplets/1/actions/"); n > 260 {
 			w.Errorf("%d polls in 40 minutes", n)
 		}
+	})
+}
+
+func TestAnotherActionThatEndsErroredDoesNotStandInTheWay(t *testing.T) {
+	play(t, func(w *world) {
+		w.begin(1, "backup", 0, func() {})
+		w.droplets[1]["locked"] = true
+		w.fail = true
+		a, err := w.client().Snapshot(w.Context(), 1, name)
+		w.must(err)
+		if !a.Open() {
+			w.Errorf("%+v", a)
+		}
+	})
+}
+
+func TestALimitAfterALongTurnIsStillWaitedFor(t *testing.T) {
+	play(t, func(w *world) {
+		w.begin(1, "backup", 0, func() {})
+		w.droplets[1]["locked"] = true
+		w.troubles = []*trouble{{at: post, skip: 1, status: 429, header: http.Header{"Retry-After": {"60"}}, body: limitBody}}
+		_, err := w.client().Snapshot(w.Context(), 1, name)
+		w.must(err)
+		w.want(post, 3)
 	})
 }
 

@@ -8,10 +8,14 @@ import (
 
 // Verbs are the verbs of this package, for the agent's table.
 func Verbs() []node.Verb {
+	dumps := dumper{dumpHome}
 	return []node.Verb{
 		{Name: "sidekiq", Run: serve(readSidekiq)},
 		{Name: "db", Run: serve(readDatabase)},
 		{Name: "db.activity", Run: serve(readActivity)},
+		{Name: "database.dumptools", Run: serve(dumps.findDumpTools)},
+		{Name: "database.dump", Stream: dumps.dump},
+		{Name: "database.dumplist", Run: node.Typed(dumps.dumpList)},
 		{Name: "redis", Run: serve(readRedis)},
 		{Name: "probe", Run: serve(runProbe)},
 		{Name: "packs", Run: serve(askPacks)},

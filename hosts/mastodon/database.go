@@ -37,6 +37,10 @@ type Database struct {
 	// Started is when the server started: another time means it was restarted or is
 	// another server.
 	Started time.Time `json:"started"`
+	// Now is the server's clock.
+	Now time.Time `json:"now,omitzero"`
+	// Size is the database's, in bytes.
+	Size int64 `json:"size,omitempty"`
 	// LSN is the write-ahead log's position, for the record.
 	LSN string `json:"lsn,omitempty"`
 	// Applied are the versions in schema_migrations, in rising order.

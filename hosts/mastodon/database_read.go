@@ -74,6 +74,10 @@ func (d *Database) readDirect(ctx context.Context, way way, skipSchema bool) (se
 		if err := c.QueryRow(ctx, sqlUsed).Scan(&d.Used); err != nil {
 			return err
 		}
+		if err := c.QueryRow(ctx, sqlNow).Scan(&d.Now, &d.Size); err != nil {
+			return err
+		}
+		d.Now = d.Now.UTC()
 		// Some managed servers let no client see the log's position.
 		var refused *pgconn.PgError
 		if err := c.QueryRow(ctx, sqlLSN).Scan(&d.LSN); err != nil && !(errors.As(err, &refused) && refused.Code == insufficientPrivilege) {

@@ -10,6 +10,8 @@ const (
 	coalesce(host(inet_server_addr()), ''), coalesce(inet_server_port(), 0),
 	(select oid from pg_database where datname = current_database())::bigint`
 
+	sqlNow = `select clock_timestamp(), pg_database_size(current_database())`
+
 	sqlLSN = `select case when pg_is_in_recovery() then pg_last_wal_replay_lsn()::text else pg_current_wal_lsn()::text end`
 
 	// pg_stat_activity hides the kind of other accounts' sessions; this does not.

@@ -181,7 +181,8 @@ func diskOf(path string) (Disk, error) {
 			return d, fmt.Errorf("cannot ask for the space at %s: %w", path, err)
 		}
 		size := uint64(fs.Bsize) //nolint:gosec // a block size is positive
-		d.Free, d.Total, d.Device = fs.Bavail*size, fs.Blocks*size, st.Dev
+		d.Free, d.Total = fs.Bavail*size, fs.Blocks*size
+		d.Device = uint64(st.Dev) //nolint:gosec,unconvert // of another type where hosts/node only has to compile
 		d.FreeFiles, d.Files = fs.Ffree, fs.Files
 		return d, nil
 	}

@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 func (m Machine) manifestShow(_ context.Context, in ManifestIn, _ io.Reader, _ func(string)) (Head, error) {
@@ -277,10 +275,10 @@ func install(temp, final string) error {
 	}
 	defer dir.Close()
 	// One flush of the file system: flushing 33,000 files one by one takes minutes.
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+	if err := Syncfs(int(dir.Fd())); err != nil {
 		return fmt.Errorf("cannot flush %s: %w", temp, err)
 	}
-	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE); err == nil {
+	if err := exchange(temp, final); err == nil {
 		return errors.Join(dir.Sync(), os.RemoveAll(temp))
 	}
 	old := filepath.Join(filepath.Dir(final), tempPrefix+"old-"+filepath.Base(final))

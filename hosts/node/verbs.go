@@ -11,6 +11,7 @@ func (m Machine) Verbs() []Verb {
 		{Name: "facts", Run: Typed(m.facts)},
 		{Name: "inflight", Run: Typed(m.inflight)},
 		{Name: "sync", Run: Typed(m.sync)},
+		{Name: "backup.last", Run: Typed(m.lastBackup)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},
