@@ -53,6 +53,9 @@ func (s parting) Run(ctx context.Context, say pipeline.Say) error {
 		return err
 	}
 	if !done && b.Old.State == OldUp {
+		if err := s.fence(ctx, s.old()); err != nil {
+			return err
+		}
 		if err := (rollSidekiq{s.withOld(), s.f, s.old()}).takeOut(ctx, say); err != nil {
 			return err
 		}
@@ -153,5 +156,8 @@ func (s birth) wake(ctx context.Context, say pipeline.Say) error {
 		_, err := old.Agent.FenceShow(ctx)
 		return never(err)
 	})
-	return pipeline.Await(ctx, g, say)
+	if err := pipeline.Await(ctx, g, say); err != nil {
+		return err
+	}
+	return s.fence(ctx, old)
 }

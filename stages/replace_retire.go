@@ -32,6 +32,9 @@ func (s retire) Run(ctx context.Context, say pipeline.Say) error {
 	}
 	if s.provenOff(ctx, b.Old.Droplet) != nil {
 		old := s.old()
+		if err := s.fence(ctx, old); err != nil {
+			return err
+		}
 		if err := s.withOld().units(ctx, old, node.StopUnits, old.Units(), say); err != nil {
 			return err
 		}

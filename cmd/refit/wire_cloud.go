@@ -30,7 +30,7 @@ func (x *session) wireCloud() error {
 	x.deps.Cloud = c.account(client)
 	x.deps.Cloud.Sealed = x.deps.Sealed
 	x.deps.Cloud.Runs = x.cloudRuns
-	return nil
+	return x.wireBirths()
 }
 
 // account is the cloud account as stages know it.

@@ -101,12 +101,12 @@ func GoldenName(fleet, run, tier, release string) string {
 // BirthName is the name of the firewall under which a run's new nodes are born.
 func BirthName(fleet, run string) string { return birthPrefix(fleet) + run + birthSuffix }
 
-// IsBirth tells whether a firewall's name is one that BirthName gives for that fleet. The
-// fleet's name ends where the run's begins: a run's ID begins with its date.
-func IsBirth(fleet, name string) bool {
+// BirthRun is the run in a firewall's name, if that is one of BirthName's for that fleet.
+// The fleet's name ends where the run's begins, which is with its date.
+func BirthRun(fleet, name string) (run string, ok bool) {
 	run, ours := strings.CutPrefix(name, birthPrefix(fleet))
 	run, ends := strings.CutSuffix(run, birthSuffix)
-	return ours && ends && runForm.MatchString(run)
+	return run, ours && ends && runForm.MatchString(run)
 }
 
 const birthSuffix = "-birth"
