@@ -260,8 +260,10 @@ func (c *conceiving) peers(v *View) {
 			c.refuse("%s does not serve well (%v): nothing is taken out beside it", n.Name, err)
 		}
 	}
-	for name, err := range v.ProxyErr {
-		c.refuse("%s: %v", name, err)
+	for _, p := range c.d.proxies() {
+		if err := v.ProxyErr[p.Name]; err != nil {
+			c.refuse("%s: %v", p.Name, err)
+		}
 	}
 	if v.DatabaseErr != nil {
 		c.refuse("the database: %v", v.DatabaseErr)

@@ -25,6 +25,7 @@ type Expired struct {
 	Monthly float64 `json:"monthly,omitempty"`
 
 	droplet int
+	behind  int // how many machines are behind a firewall
 }
 
 func (e Expired) String() string {
@@ -74,8 +75,8 @@ func (d Deps) Expired(ctx context.Context) ([]Expired, error) {
 		return nil, fmt.Errorf("cannot ask the cloud account for its firewalls: %w%s", err, cloudRemedy(err))
 	}
 	for _, w := range walls {
-		if d.idleWall(w, all, going, open) {
-			out = append(out, Expired{Kind: "firewall", ID: w.ID, Name: w.Name})
+		if behind, ok := d.idleWall(w, all, going, open); ok {
+			out = append(out, Expired{Kind: "firewall", ID: w.ID, Name: w.Name, behind: behind})
 		}
 	}
 	return out, nil
@@ -136,13 +137,22 @@ func (d Deps) standsIn(x cloud.Droplet) bool {
 }
 
 // idleWall tells whether a firewall is one of a birth that is over: by its name, with the
-// tag of that run and nothing else, and no machine behind it stays.
-func (d Deps) idleWall(w cloud.Firewall, all []cloud.Droplet, going map[int]bool, open []string) bool {
+// tag of that run and nothing else, and each machine behind it goes too.
+func (d Deps) idleWall(w cloud.Firewall, all []cloud.Droplet, going map[int]bool, open []string) (behind int, ok bool) {
 	run, ours := cloud.BirthRun(d.Cloud.Fleet, w.Name)
 	if !ours || !slices.Equal(w.Tags, []string{cloud.RunTag(run)}) || len(w.Droplets) > 0 || slices.Contains(open, w.Tags[0]) {
-		return false
+		return 0, false
 	}
-	return !slices.ContainsFunc(all, func(x cloud.Droplet) bool { return slices.Contains(x.Tags, w.Tags[0]) && !going[x.ID] })
+	for _, x := range all {
+		if !slices.Contains(x.Tags, w.Tags[0]) {
+			continue
+		}
+		if !going[x.ID] {
+			return 0, false
+		}
+		behind++
+	}
+	return behind, true
 }
 
 // Sweep destroys what is on the list, each looked at once more right before. What cannot
@@ -157,8 +167,9 @@ func (d Deps) Sweep(ctx context.Context, list []Expired, say pipeline.Say) error
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if !slices.ContainsFunc(now, func(x Expired) bool { return x.Kind == e.Kind && x.ID == e.ID }) {
-			say("%s stays: it is not what it was when it was listed", e)
+		at := slices.IndexFunc(now, func(x Expired) bool { return x.Kind == e.Kind && x.ID == e.ID })
+		if at < 0 || now[at].behind > 0 {
+			say("%s stays: %s", e, orWhy(at < 0, "it is not what it was when it was listed", "a machine is behind it yet"))
 			continue
 		}
 		switch e.Kind {
