@@ -47,7 +47,7 @@ type session struct {
 	dial   dialer
 	// connect makes the way to a host; see ssh.Options.KnownAs.
 	connect func(name, address, knownAs, run string) (*ssh.Conn, *node.Agent)
-	say    func(format string, args ...any)
+	say     func(format string, args ...any)
 	// lasting are told of runs and of more: the watcher's. They take the place of a run's
 	// own heartbeat; nil outside a watcher.
 	lasting []teller
