@@ -58,7 +58,7 @@ func TestLabADumpIsInTheStoreBeforeTheFirstMigration(t *testing.T) {
 	f.withDatabase(t, func() {
 		f.underLoad(t, func() {
 			a := f.must(t, 0, config, upgrade, "before the pre-migrations the database is at 20", "read back from there", "DONE")
-			dump, migrate := strings.Index(a.err, "dump: begun"), strings.Index(a.err, "pre-migrate: begun")
+			dump, migrate := strings.Index(a.err, "dump: begun"), strings.Index(a.err, "pre-migrate on scotty: begun")
 			if dump < 0 || migrate < dump {
 				t.Errorf("the dump was begun at %d and the migrations at %d:\n%s", dump, migrate, a.err)
 			}

@@ -23,7 +23,7 @@ func (f *fleet) sealing(t *testing.T) string {
 	if regexp.MustCompile(`(?m)^cloud:`).Match(b) {
 		return ""
 	}
-	return f.config(t, "\ndatabase:\n", "\ncloud:\n  token: {env: DIGITALOCEAN_ACCESS_TOKEN}\ndatabase:\n")
+	return f.clouded(t)
 }
 
 // unitState is one of a unit's states on a host.
@@ -142,24 +142,4 @@ func (f *fleet) restartsSealed(t *testing.T, host string, runs bool) {
 			t.Errorf("%s is %s with result %s and %d processes", u, active, result, len(all))
 		}
 	}
-}
-
-// TestLabAWholeUpgradeSealsTheFleetAndRollsIt upgrades with images in refit.yml.
-func TestLabAWholeUpgradeSealsTheFleetAndRollsIt(t *testing.T) {
-	f := on(t, "v4.5.2")
-	config := f.sealing(t)
-	f.withDatabase(t, func() {
-		f.underLoad(t, func() {
-			f.must(t, 0, config, []string{"upgrade", "--to", "v4.6.0", "--yes"}, "seal: done", "DONE")
-		})
-		for host, units := range appUnits {
-			for _, u := range units {
-				if shown := f.unitState(t, host, u, "ExecCondition"); !strings.Contains(shown, "permit.check") {
-					t.Errorf("%s: %s starts without asking: %s", host, u, shown)
-				}
-			}
-		}
-		f.must(t, 0, config, []string{"rollback", "--yes"})
-	})
-	f.runsEverywhere(t, "v4.5.2")
 }

@@ -22,7 +22,7 @@ func upWord() *cli.Command {
 			&cli.StringFlag{Name: "app", Usage: "raise the fleet around the git repository in `DIRECTORY` instead of the stand-in; its gems are those of --gems, its seeds its own"},
 			&cli.StringFlag{Name: "release", Value: demoPath[0], Usage: "first release (`TAG`)"},
 			&cli.BoolFlag{Name: "bare", Usage: "only the hosts: no release is built, placed and started"},
-			&cli.BoolFlag{Name: "cloud", Usage: "serve the hosts as droplets of a cloud account, and name it in refit.yml"},
+			&cli.BoolFlag{Name: "cloud", Usage: "name the cloud account in refit.yml whose droplets the hosts are"},
 			refitFlag(),
 			&cli.StringFlag{Name: "gems", Usage: "serve the static gem registry in `DIRECTORY` instead of a made one"},
 			&cli.StringFlag{Name: "seed", Usage: "run the Ruby `FILE` by the first release's rails runner once the database is filled"},

@@ -78,7 +78,7 @@ func TestTwoHostsCannotBeOneDroplet(t *testing.T) {
 func TestATokenThatIsNotThereIsNamedAndASecretIsNot(t *testing.T) {
 	x := &session{config: withCloud(t), say: t.Logf}
 	t.Setenv("DIGITALOCEAN_ACCESS_TOKEN", "")
-	if err := x.wireCloud(); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "the cloud account's token: the environment has no DIGITALOCEAN_ACCESS_TOKEN") {
+	if err := x.wireCloud(); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "cloud.token: the environment has no DIGITALOCEAN_ACCESS_TOKEN") {
 		t.Error(err)
 	}
 	t.Setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_0123456789")

@@ -290,7 +290,7 @@ func TestInitReadsItsTokenFromNoFlag(t *testing.T) {
 	}
 	t.Setenv(cloudTokenEnv, "")
 	for line, words := range map[string]string{
-		"init":                                 "with --cloud",
+		"init":                                 "needs --cloud or --github",
 		"init --cloud":                         "the environment has no " + cloudTokenEnv,
 		"init --cloud --api http://u:p@h.org/": "--api is no URL",
 		"init --cloud --token-file /none":      "no such file",

@@ -187,13 +187,11 @@ func TestANewAccountKnowsNothingOfTheOneBefore(t *testing.T) {
 	must(t, os.MkdirAll(l.path("images", "old", "upper"), 0o755))
 	must(t, os.WriteFile(l.accountFile(), []byte("{}"), 0o600))
 	must(t, l.openAccount())
-	for _, p := range []string{l.path("images"), l.accountFile(), l.CloudToken()} {
+	for _, p := range []string{l.path("images"), l.accountFile()} {
 		if _, err := os.Stat(p); err == nil {
-			t.Errorf("%s is there without a cloud", filepath.Base(p))
+			t.Errorf("%s is there still", filepath.Base(p))
 		}
 	}
-	l.Cloud = true
-	must(t, l.openAccount())
 	info, err := os.Stat(l.CloudToken())
 	must(t, err)
 	if b, err := os.ReadFile(l.CloudToken()); err != nil || strings.TrimSpace(string(b)) != l.Secrets.Cloud || len(l.Secrets.Cloud) < 64 || info.Mode().Perm() != 0o600 {
@@ -250,8 +248,5 @@ func TestTroubleIsTakenWholeOrRefused(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/faults", nil))
 	if w.Body.String() != "one\ntwo\n" {
 		t.Errorf("faults: %q", w.Body)
-	}
-	if err := testLab(t).CloudTrouble(t.Context(), "{}"); err == nil || !strings.Contains(err.Error(), "--cloud") {
-		t.Errorf("got %v", err)
 	}
 }

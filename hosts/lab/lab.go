@@ -84,8 +84,8 @@ type Options struct {
 	// seeds are in, for an application that does not make the lab's tokens by itself;
 	// empty for none.
 	Seed string
-	// Cloud serves the hosts as the droplets of a cloud account, which refit.yml then
-	// names.
+	// Cloud: refit.yml names the cloud account whose droplets the hosts are. It is served
+	// in either case.
 	Cloud bool
 	// Self is the lab's own program, run for the mirrors and put on the hosts that
 	// need it; empty for the running program.
@@ -120,7 +120,7 @@ type State struct {
 	NpmFrom    string `json:"npm_from,omitempty"`
 	Git        string `json:"git"`
 	Seed       string `json:"seed,omitempty"`
-	// Cloud: the mirrors serve a cloud account.
+	// Cloud: refit.yml names the cloud account.
 	Cloud   bool    `json:"cloud,omitempty"`
 	Secrets Secrets `json:"secrets"`
 	// Ruby is the version whose source the mirrors serve; RubyBuild is the commit of

@@ -43,9 +43,7 @@ func (l *Lab) Mirrors(ctx context.Context) error {
 		}
 		go func() { failed <- Serve(ctx, ln, h) }()
 	}
-	if l.Cloud {
-		go func() { failed <- l.serveAccount(ctx) }()
-	}
+	go func() { failed <- l.serveAccount(ctx) }()
 	return <-failed
 }
 

@@ -294,11 +294,7 @@ func (l *Lab) startMirrors(ctx context.Context, lock *os.File) error {
 			return false, errors.Join(fmt.Errorf("they ended (%v): %s", err, strings.TrimSpace(string(said))), rerr)
 		default:
 		}
-		ports := []int{PortGems, PortNpm, PortGit, PortFiles}
-		if l.Cloud {
-			ports = append(ports, PortCloud)
-		}
-		for _, p := range ports {
+		for _, p := range []int{PortGems, PortNpm, PortGit, PortFiles, PortCloud} {
 			conn, err := l.DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", Gateway, p))
 			if err != nil {
 				return false, nil
