@@ -59,9 +59,12 @@ func TestEveryNodeIsSealedOnceAndNothingIsRestarted(t *testing.T) {
 }
 
 func TestANodeThatMayBeACloneIsRefusedAndNotSealed(t *testing.T) {
-	words := []string{"kirk", "permit is for machine kirk-1, and it is kirk-2", "refit seal --host kirk", "switch it off"}
+	var words []string
 	for name, change := range map[string]func(*world){
-		"another's permit": func(w *world) { w.clone("kirk") },
+		"another's permit": func(w *world) {
+			w.clone("kirk")
+			words = []string{"kirk", "permit is for machine kirk-1, and it is kirk-2", "refit seal --host kirk", "switch it off"}
+		},
 		"one that nobody can read": func(w *world) {
 			w.permits["kirk"] = node.PermitOut{Instance: node.Instance{ID: "kirk-1"}, PermitError: "unexpected end of JSON input", Refused: "sealed"}
 			words = []string{"kirk: its permit cannot be read", "unexpected end", "refit seal --host kirk"}
