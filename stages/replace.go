@@ -160,7 +160,7 @@ func (s birth) withOld() Deps {
 // known in Redis by the host's name, and there is one scheduler; and of a machine that does
 // not answer nobody knows what it does.
 func (b *Birth) alone() bool {
-	return b.Old != nil && (b.Old.State == OldSilent || b.Tier == string(hosts.Sidekiq))
+	return b.Old != nil && b.Old.Droplet != 0 && (b.Old.State == OldSilent || b.Tier == string(hosts.Sidekiq))
 }
 
 // web tells whether proxies send it requests.
@@ -192,13 +192,17 @@ func Replace(id string, d Deps, f *Facts) pipeline.Plan {
 	}
 	switches := func(step *pipeline.Step) { step.Switches = true }
 
+	if b.web() && b.Old != nil && b.Old.State == OldGone {
+		// First of all, since every proxy still tries it.
+		add(parting{s}, "take the lost machine's address out of rotation", switches)
+	}
 	// Sealed, and behind a firewall that lets nothing but refit in and nothing out.
 	add(create{s}, fmt.Sprintf("make a droplet from image %d, behind a firewall that lets nothing out", b.Image))
 	add(reach{s}, "meet it by its image's host key, and give it a key and a name of its own")
 	add(align{s}, "bring it to "+p.To+", every file proved")
-	if b.Old != nil && (b.alone() || b.web() && b.Old.State != OldUp) {
+	if b.alone() {
 		// Before anything of Mastodon's may start on the new one.
-		add(parting{s}, orWhy(b.Old.State == OldUp, "quiet, stop and switch off the old machine: what it does may be done once only", "take what is left of the old machine out, and prove that it is off"), switches)
+		add(parting{s}, orWhy(b.Old.State == OldUp, "quiet, stop and switch off the old machine: what it does may be done once only", "switch the old machine off, which does not answer: nobody knows what it does"), switches)
 	}
 	add(admit{s}, "its tags, its permit, no firewall of its birth; boot it once, then start its units", switches)
 	if b.web() {

@@ -129,6 +129,9 @@ func (c *conceiving) machines(ctx context.Context, say pipeline.Say) error {
 			if b.Old.State == OldUp {
 				c.refuse("%s", why)
 			}
+			if b.Old.State == OldSilent && b.Tier == string(hosts.Sidekiq) && c.d.Cloud.Droplets[b.Host] == 0 {
+				c.refuse("%s does not answer, and nobody can tell that its machine is gone: it may work on elsewhere. Write the ID of the droplet that it was to that host in refit.yml (hosts[].droplet)", b.Host)
+			}
 			b.Old.State, b.Old.Droplet = OldGone, 0
 			say("%s: the account has no machine at %s any more", b.Host, n.Address)
 		}

@@ -69,9 +69,7 @@ func (n *nursery) inProxies() []string {
 
 func TestALostWebNodesPlaceIsTaken(t *testing.T) {
 	inBirth(t, func(t *testing.T, n *nursery) {
-		old := n.a.id("spock")
-		n.a.droplets = slices.DeleteFunc(n.a.droplets, func(x cloud.Droplet) bool { return x.ID == old })
-		n.w.cut["spock"], n.w.runs["spock"] = true, ""
+		old := n.lose("spock")
 		f := n.conceive(BirthRequest{Host: "spock"})
 		if f.Birth.Old.State != OldGone || f.Birth.Size != "s-2vcpu-4gb" || f.Birth.Of != "kirk" {
 			t.Errorf("%+v", f.Birth)
@@ -87,6 +85,40 @@ func TestALostWebNodesPlaceIsTaken(t *testing.T) {
 			t.Errorf("left of the old one: %v, %v", n.stands, n.known)
 		}
 	})
+}
+
+// lose takes a host's machine out of the account, and off the world.
+func (n *nursery) lose(host string) (was int) {
+	was = n.a.id(host)
+	n.a.droplets = slices.DeleteFunc(n.a.droplets, func(x cloud.Droplet) bool { return x.ID == was })
+	n.w.cut[host], n.w.runs[host] = true, ""
+	return was
+}
+
+func TestTheSchedulersLostNodeIsReplacedOnceTheAccountProvesItGone(t *testing.T) {
+	inBirth(t, func(t *testing.T, n *nursery) {
+		n.w.d.Cloud.Droplets = map[string]int{"decker": n.lose("decker")}
+		if res := n.run(&dying{left: 1000}, n.conceive(BirthRequest{Host: "decker"}), false); res.Status != pipeline.Done {
+			t.Fatalf("%s at %s: %v", res.Status, res.Step, res.Err)
+		}
+		n.took("decker", 0)
+	})
+}
+
+func TestAMachineThatIsThereAndDoesNotAnswerIsSwitchedOffFirst(t *testing.T) {
+	for _, host := range []string{"spock", "decker"} {
+		inBirth(t, func(t *testing.T, n *nursery) {
+			old := n.a.id(host)
+			n.w.cut[host] = true // and works on
+			if res := n.run(&dying{left: 1000}, n.conceive(BirthRequest{Host: host}), false); res.Status != pipeline.Done {
+				t.Fatalf("%s at %s: %v", res.Status, res.Step, res.Err)
+			}
+			n.took(host, old)
+			if done := n.w.done(); strings.Index(done, host+": power_off") > strings.Index(done, host+"': permit") {
+				t.Errorf("done: %s", done)
+			}
+		})
+	}
 }
 
 func TestAWebNodeThatServesIsTakenOutWhenTheNewOneServes(t *testing.T) {
@@ -337,8 +369,11 @@ func TestWhatStandsAgainstABirthIsSaidBefore(t *testing.T) {
 		"another tier's image": {func(*nursery) {}, BirthRequest{Host: "spock", Image: 901}, "image 901 is of scotty, which is not of the tier web"},
 		"nobody's image":       {func(n *nursery) { n.a.images[0].Tags = nil }, BirthRequest{Host: "spock", Image: 900}, "does not say of which node"},
 		"another region":       {func(n *nursery) { n.a.images[0].Regions = []string{"ams3"} }, BirthRequest{Host: "spock"}, "not in tor1"},
-		"the peer is ill":      {func(n *nursery) { n.w.sick["kirk"] = "answers 500" }, BirthRequest{Host: "spock"}, "kirk does not serve well"},
-		"not how":              {func(n *nursery) { n.w.d.Births = nil }, BirthRequest{Host: "spock"}, "cloud.born.from"},
+		"nobody knows that it is gone": {func(n *nursery) {
+			n.lose("decker")
+		}, BirthRequest{Host: "decker"}, "nobody can tell that its machine is gone"},
+		"the peer is ill": {func(n *nursery) { n.w.sick["kirk"] = "answers 500" }, BirthRequest{Host: "spock"}, "kirk does not serve well"},
+		"not how":         {func(n *nursery) { n.w.d.Births = nil }, BirthRequest{Host: "spock"}, "cloud.born.from"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBirth(t, func(t *testing.T, n *nursery) {
