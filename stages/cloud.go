@@ -26,6 +26,17 @@ type CloudAPI interface {
 	TagImage(ctx context.Context, image int, tags ...string) error
 	DeleteImage(ctx context.Context, id int) error
 	Power(ctx context.Context, id int, to cloud.Power) error
+
+	Droplet(ctx context.Context, id int) (cloud.Droplet, error)
+	Create(ctx context.Context, n cloud.NewDroplet) (cloud.Droplet, error)
+	Destroy(ctx context.Context, id int) error
+	TagDroplet(ctx context.Context, droplet int, tags ...string) error
+	Untag(ctx context.Context, tag string, kind cloud.Kind, id int) error
+	Firewalls(ctx context.Context) ([]cloud.Firewall, error)
+	CreateFirewall(ctx context.Context, f cloud.Firewall) (cloud.Firewall, error)
+	DestroyFirewall(ctx context.Context, id string) error
+	Databases(ctx context.Context) ([]cloud.Database, error)
+	DestroyDatabase(ctx context.Context, id string) error
 }
 
 // Cloud is the account that the fleet's machines are in, and what is kept there.

@@ -32,6 +32,13 @@ type account struct {
 	dies    func()           // called when a request was done, before it is answered
 	errored map[int]bool     // by droplet: its snapshots end so
 	deaf    bool             // systems do not shut down when they are asked
+
+	born    map[int]bool // droplets that were made here
+	walls   []cloud.Firewall
+	bases   []cloud.Database
+	gone    []string // what was destroyed: "droplet 13"
+	made    int      // requests for a droplet that were done
+	nursery *nursery
 }
 
 // deed is an action with what comes of it.
@@ -251,6 +258,15 @@ func (a *account) DeleteImage(_ context.Context, id int) error {
 	return nil
 }
 
+// key is the world's name of a machine: one that was made has its own beside the one whose
+// name it has.
+func (a *account) key(droplet int) string {
+	if a.born[droplet] {
+		return a.host(droplet) + "'"
+	}
+	return a.host(droplet)
+}
+
 // Power cuts the host's link, or gives it back with what systemd starts at boot.
 func (a *account) Power(ctx context.Context, id int, to cloud.Power) error {
 	for { // an action that is open is waited for
@@ -266,16 +282,21 @@ func (a *account) Power(ctx context.Context, id int, to cloud.Power) error {
 	if err := a.fails["Power "+string(to)]; err != nil {
 		return err
 	}
-	host := a.host(id)
+	host := a.key(id)
 	a.powers = append(a.powers, host+" "+string(to))
 	a.w.deeds = append(a.w.deeds, host+": "+string(to))
 	if to == cloud.Shutdown && a.deaf {
 		return errors.New("it did not shut down")
 	}
 	off := to != cloud.PowerOn
+	for i := range a.droplets {
+		if a.droplets[i].ID == id {
+			a.droplets[i].Status = map[bool]string{true: "off", false: "active"}[off]
+		}
+	}
 	if off {
 		a.w.runs[host] = ""
-	} else if a.w.cut[host] {
+	} else if a.w.cut[host] && a.w.permits[host].Refused == "" {
 		a.w.runs[host], a.w.quiet[host] = a.w.live[host], false // units are enabled
 	}
 	a.w.cut[host] = off

@@ -42,6 +42,8 @@ type Facts struct {
 	// PostBegun: the unit of the post-migrations was started, so that what it did
 	// cannot be taken back (post-migrate).
 	PostBegun bool `json:"post_begun,omitempty"`
+	// Birth is the node that is made, of a run that makes one (survey, and its stages).
+	Birth *Birth `json:"birth,omitempty"`
 	// RestoreBefore is where the database stood right before the pre-migrations,
 	// RestoreBeforePost right before the post-migrations (restore point, post-migrate).
 	RestoreBefore     *RestoreTo `json:"restore_before,omitempty"`

@@ -160,6 +160,8 @@ type Deps struct {
 	// Seal: images are taken of nodes, so that no unit of Mastodon's may start on a
 	// machine that has no permit for itself.
 	Seal bool
+	// Births makes nodes from images; nil where refit.yml does not say how.
+	Births *Births
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
 	// Cloud is the account that the machines are in; nil for none.

@@ -49,7 +49,7 @@ func (s *keeping) name() string {
 }
 
 func (s *keeping) tags() []string {
-	return cloud.Marks(s.c.Fleet, s.purpose, s.run, cloud.TierTag(s.k.Tier), cloud.ReleaseTag(s.k.Release))
+	return cloud.Marks(s.c.Fleet, s.purpose, s.run, cloud.TierTag(s.k.Tier), cloud.ReleaseTag(s.k.Release), cloud.HostTag(s.k.Host))
 }
 
 // what names it for people.

@@ -62,9 +62,9 @@ func TestOneNodeOfEachTierIsKeptWhileTheReleaseIsBuilt(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 		for name, tags := range map[string][]string{
-			"refit-lab-u-1-spock":                  {"refit", "refit:fleet:lab", "refit:kind:snapshot", "refit:release:v4-5-14", "refit:run:u-1", "refit:tier:web"},
-			"refit-lab-u-1-scotty":                 {"refit", "refit:fleet:lab", "refit:kind:snapshot", "refit:release:v4-5-14", "refit:run:u-1", "refit:tier:sidekiq"},
-			"refit-lab-golden-sidekiq-v4.5.15-u-1": {"refit", "refit:fleet:lab", "refit:kind:golden", "refit:release:v4-5-15", "refit:run:u-1", "refit:tier:sidekiq"},
+			"refit-lab-u-1-spock":                  {"refit", "refit:fleet:lab", "refit:host:spock", "refit:kind:snapshot", "refit:release:v4-5-14", "refit:run:u-1", "refit:tier:web"},
+			"refit-lab-u-1-scotty":                 {"refit", "refit:fleet:lab", "refit:host:scotty", "refit:kind:snapshot", "refit:release:v4-5-14", "refit:run:u-1", "refit:tier:sidekiq"},
+			"refit-lab-golden-sidekiq-v4.5.15-u-1": {"refit", "refit:fleet:lab", "refit:host:scotty", "refit:kind:golden", "refit:release:v4-5-15", "refit:run:u-1", "refit:tier:sidekiq"},
 		} {
 			if img, ok := a.image(name); !ok || !slices.Equal(img.Tags, tags) {
 				t.Errorf("%s (%v) has the tags %q", name, ok, img.Tags)

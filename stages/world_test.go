@@ -431,6 +431,10 @@ func (w *world) sidekiq() mastodon.SidekiqState {
 		if p.Tag != "" {
 			listed = append(listed, p)
 		}
+		if tag := w.runs[p.Hostname+"'"]; tag != "" { // of a machine that has another's name
+			p.Tag, p.Quiet = tag, w.quiet[p.Hostname+"'"]
+			listed = append(listed, p)
+		}
 	}
 	for _, p := range w.killed {
 		if s.Now.Sub(p.Beat) < 50*time.Second {

@@ -1,6 +1,11 @@
 package main
 
-import "slices"
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+)
 
 // cloudConfig is the account that the fleet's machines are in.
 type cloudConfig struct {
@@ -11,6 +16,44 @@ type cloudConfig struct {
 	Database  string          `yaml:"database"`
 	Snapshots snapshotsConfig `yaml:"snapshots"`
 	Golden    goldenConfig    `yaml:"golden"`
+	// Born says how new machines are reached; nil where none are made.
+	Born *bornConfig `yaml:"born"`
+}
+
+// bornConfig says how a machine is reached before it is in service.
+type bornConfig struct {
+	// From are addresses in CIDR form, SSHKeys the account's keys by ID or fingerprint.
+	From    []string `yaml:"from"`
+	SSHKeys []string `yaml:"ssh_keys"`
+}
+
+// fingerprint is an ssh key's, as the account shows it.
+var fingerprint = regexp.MustCompile(`^([0-9]+|[0-9a-f]{2}(:[0-9a-f]{2}){15})$`)
+
+func (c *bornConfig) check(w *wrongs) {
+	if c == nil {
+		return
+	}
+	if len(c.From) == 0 {
+		w.say("cloud.born.from", "is missing: the addresses from which refit reaches new machines, such as 192.0.2.7/32")
+	}
+	for i, from := range c.From {
+		at := fmt.Sprintf("cloud.born.from[%d]", i)
+		p, err := netip.ParsePrefix(from)
+		switch {
+		case err != nil:
+			w.say(at, "%q is no address in CIDR form, such as 192.0.2.7/32", from)
+		case p != p.Masked():
+			w.say(at, "%q has bits beyond its length: %s", from, p.Masked())
+		case p.Bits() == 0:
+			w.say(at, "%q is everybody: a new machine must be reached by refit alone", from)
+		}
+	}
+	for i, k := range c.SSHKeys {
+		if !fingerprint.MatchString(k) {
+			w.say(fmt.Sprintf("cloud.born.ssh_keys[%d]", i), "%q is neither the number nor the fingerprint (MD5) of a key in the account", k)
+		}
+	}
 }
 
 // snapshotsConfig says what is kept of nodes before an upgrade.
@@ -41,6 +84,7 @@ func (c *cloudConfig) check(w *wrongs) {
 		w.say("cloud.token", "is missing: {file: …} or {env: DIGITALOCEAN_ACCESS_TOKEN}")
 	}
 	c.Token.check(w, "cloud.token")
+	c.Born.check(w)
 	if c.API != "" {
 		w.url("cloud.api", c.API, "URL such as https://api.digitalocean.com/")
 	}

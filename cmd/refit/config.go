@@ -51,7 +51,8 @@ type config struct {
 	Notify     notifyConfig   `yaml:"notify"`
 	Metrics    metricsConfig  `yaml:"metrics"`
 
-	dir string // the folder of the file: relative paths in it start here
+	dir  string // the folder of the file: relative paths in it start here
+	file string // the file itself
 }
 
 type upstreamConfig struct {
@@ -267,7 +268,7 @@ func loadConfig(path string) (config, error) {
 	if err != nil {
 		return config{}, err
 	}
-	c.dir = filepath.Dir(abs)
+	c.dir, c.file = filepath.Dir(abs), abs
 	return c, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/keeper"
@@ -95,7 +96,12 @@ func (x *session) idle(ctx context.Context) error {
 // errUnread tells that a shelf could not be asked for its journals.
 var errUnread = errors.New("cannot read the journals")
 
-// newest is the newest upgrade's journal on a shelf at the place named; nil if
+// changesFleet tells whether a run is one to be gone on with or taken back: it changed the fleet.
+func changesFleet(j *pipeline.Journal) bool {
+	return slices.Contains([]string{"upgrade", stages.Replacing, stages.Adding}, j.Kind)
+}
+
+// newest is the newest such run's journal on a shelf at the place named; nil if
 // there is none.
 func newest(ctx context.Context, shelf keeper.Shelf, at string) (*pipeline.Journal, error) {
 	entries, err := shelf.List(ctx)
@@ -119,7 +125,7 @@ func newest(ctx context.Context, shelf keeper.Shelf, at string) (*pipeline.Journ
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errUnread, err)
 		}
-		if j.Kind == "upgrade" && j.Outcome != pipeline.Refused {
+		if changesFleet(j) && j.Outcome != pipeline.Refused {
 			return j, nil
 		}
 	}

@@ -58,10 +58,11 @@ func resumeCommand(s streams) *cli.Command {
 			if err := j.LoadFacts(facts); err != nil {
 				return exitWith(exitPerson, err)
 			}
-			if err := x.sameFleet(j, facts); err != nil {
+			plan, err := x.planOf(j, facts)
+			if err != nil {
 				return err
 			}
-			s.progress()("run %s, %s from %s to %s: %s", j.ID, j.Kind, j.From, j.To, standingOf(j))
+			s.progress()("run %s, %s: %s", j.ID, wayOf(j), standingOf(j))
 			if j.Direction == pipeline.Backward {
 				s.wayBack(j)
 			} else if err := x.canKeep(facts); err != nil {
@@ -76,7 +77,7 @@ func resumeCommand(s streams) *cli.Command {
 			if err := x.deps.Wake(look, facts, s.progress()); err != nil {
 				return exitWith(exitPerson, err)
 			}
-			return x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
+			return x.execute(ctx, s, execution{plan: plan, facts: facts, journal: j, stop: stop, json: c.Bool("json"), why: "resume of " + j.ID})
 		},
 	}
 }

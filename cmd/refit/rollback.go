@@ -45,7 +45,9 @@ func rollbackCommand(s streams) *cli.Command {
 			case j == nil:
 				return refuse("there is no run to take back")
 			case j.Outcome == pipeline.Undone:
-				return refuse("the newest run, %s to %s, was taken back already: every node is on %s", j.ID, j.To, j.From)
+				return refuse("the newest run, %s (%s), was taken back already", j.ID, wayOf(j))
+			case j.OneWay() != "" && j.Kind != "upgrade":
+				return refuse("cannot take run %s (%s) back: the old machine is destroyed (%s)", j.ID, wayOf(j), j.OneWay())
 			case j.OneWay() != "":
 				return refuse("cannot go back to %s: %s has begun (%s), and %s cannot run on what it left of the schema. The restore point is the database as it was before %s: restore it there and roll the nodes by hand, or go forward with `refit resume`",
 					j.From, j.OneWay(), j.Marks[j.OneWay()].Started.Format("2006-01-02 15:04:05 MST"), j.From, j.Marks[j.OneWay()].Started.Format("2006-01-02 15:04:05 MST"))
@@ -54,21 +56,22 @@ func rollbackCommand(s streams) *cli.Command {
 			if err := j.LoadFacts(facts); err != nil {
 				return exitWith(exitPerson, err)
 			}
-			if err := x.sameFleet(j, facts); err != nil {
+			plan, err := x.planOf(j, facts)
+			if err != nil {
 				return err
 			}
-			s.progress()("run %s, %s: takes every node from %s back to %s", j.ID, standingOf(j), j.To, j.From)
+			s.progress()("run %s, %s: %s", j.ID, standingOf(j), backOf(j, facts))
 			s.wayBack(j)
 			x.warn(look, s)
 			if !c.Bool("yes") {
-				if err := s.ask(look, fmt.Sprintf("Go back to %s?", j.From)); err != nil {
+				if err := s.ask(look, fmt.Sprintf("Go back%s?", orBare(" to ", j.From))); err != nil {
 					return err
 				}
 			}
 			if err := x.deps.Wake(look, facts, s.progress()); err != nil {
 				return exitWith(exitPerson, err)
 			}
-			err = x.execute(ctx, s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, json: c.Bool("json"), back: true, why: "rollback of " + j.ID})
+			err = x.execute(ctx, s, execution{plan: plan, facts: facts, journal: j, stop: stop, json: c.Bool("json"), back: true, why: "rollback of " + j.ID})
 			if errors.Is(err, pipeline.ErrOneWay) {
 				return exitWith(exitRefused, err)
 			}

@@ -44,7 +44,9 @@ type session struct {
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	dial   dialer
-	say    func(format string, args ...any)
+	// connect makes the way to a host; see ssh.Options.KnownAs.
+	connect func(name, address, knownAs, run string) (*ssh.Conn, *node.Agent)
+	say     func(format string, args ...any)
 	// lasting are told of runs and of more: the watcher's. They take the place of a run's
 	// own heartbeat; nil outside a watcher.
 	lasting []teller
@@ -108,6 +110,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 		return nil, err
 	}
 	x.wireCloud()
+	if err := x.wireBirths(); err != nil {
+		return nil, err
+	}
 	var provider stages.Provider
 	if x.cloud != nil {
 		provider = x.cloud
@@ -171,16 +176,17 @@ func (x *session) wireFleet(run, binary string) error {
 	// Once for all hosts: each connection needs the one, each host the other.
 	known := ssh.NewKnown(knownHosts)
 	hash := sync.OnceValues(func() ([]byte, error) { return node.HashBinary(binary) })
-	for _, h := range c.Hosts {
+	x.connect = func(name, address, knownAs, run string) (*ssh.Conn, *node.Agent) {
 		conn := ssh.New(ssh.Options{
-			Name: h.Name, Address: h.Address, Port: c.SSH.Port, User: c.SSH.User, KeyFile: key, AgentSocket: agentSocket(key),
+			Name: name, Address: address, Port: c.SSH.Port, User: c.SSH.User, KeyFile: key, AgentSocket: agentSocket(key), KnownAs: knownAs,
 			KnownHosts: []string{knownHosts}, Known: known, ConnectTimeout: c.SSH.Connect, AnswerTimeout: c.SSH.Silence, Dialer: x.dial,
 		})
+		return conn, &node.Agent{Host: name, Shell: conn, Binary: binary, Hash: hash, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", User: c.SSH.User, Deadline: c.SSH.Silence}
+	}
+	for _, h := range c.Hosts {
+		conn, agent := x.connect(h.Name, h.Address, "", run)
 		x.conns[h.Name] = conn
-		n := stages.Node{
-			Host:  hosts.Host{Name: h.Name, Address: h.Address, Roles: h.Roles, Shell: conn},
-			Agent: &node.Agent{Host: h.Name, Shell: conn, Binary: binary, Hash: hash, Run: run, Epoch: epoch, Sudo: c.SSH.User != "root", User: c.SSH.User, Deadline: c.SSH.Silence},
-		}
+		n := stages.Node{Host: hosts.Host{Name: h.Name, Address: h.Address, Roles: h.Roles, Shell: conn}, Agent: agent}
 		if h.Web != nil {
 			n.Port, n.Streaming = h.Web.Port, h.Web.Streaming
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,13 +67,18 @@ func (c *Client) droplet(ctx context.Context, k call, id int) (Droplet, error) {
 	return out, c.strange(d, err)
 }
 
-// dropletNamed is the one of that exact name, if there is one.
-func (c *Client) dropletNamed(ctx context.Context, k call, name string) (Droplet, bool, error) {
+// dropletLike is the one of that exact name and with all of those tags, if there is one: a
+// node that takes another's place has the other's name too, and only its run's tag tells
+// the two apart.
+func (c *Client) dropletLike(ctx context.Context, k call, n NewDroplet) (Droplet, bool, error) {
 	list, err := c.droplets(ctx, k, "")
 	if err != nil {
 		return Droplet{}, false, err
 	}
-	return named(list, "droplet", name, func(d Droplet) (string, string) { return strconv.Itoa(d.ID), d.Name })
+	list = slices.DeleteFunc(list, func(d Droplet) bool {
+		return slices.ContainsFunc(n.Tags, func(t string) bool { return !slices.Contains(d.Tags, t) })
+	})
+	return named(list, "droplet", n.Name, func(d Droplet) (string, string) { return strconv.Itoa(d.ID), d.Name })
 }
 
 // named is the only one of that exact name. More than one is an error, since to take either
@@ -93,14 +99,14 @@ func named[T any](list []T, kind, name string, of func(T) (id, name string)) (T,
 	return out, len(ids) == 1, nil
 }
 
-// Create makes a droplet and waits until it runs and has an address. One of that name that
-// is there already is taken for it. Where the error is not about the request itself, the
+// Create makes a droplet and waits until it runs and has an address. One of that name
+// that is there already with all of its tags is taken for it: one of them must name the run. Where the error is not about the request itself, the
 // droplet comes with it, if it is known, for it is there and costs money.
 func (c *Client) Create(ctx context.Context, n NewDroplet) (Droplet, error) {
 	if n.Name == "" {
 		return Droplet{}, errors.New("a droplet needs a name: by it, it is found again")
 	}
-	got, ok, err := c.dropletNamed(ctx, c.begin(), n.Name)
+	got, ok, err := c.dropletLike(ctx, c.begin(), n)
 	if err != nil {
 		return Droplet{}, err
 	}
@@ -129,7 +135,7 @@ func (c *Client) create(ctx context.Context, n NewDroplet) (Droplet, error) {
 			out, err := toDroplet(*g)
 			return out, resp, err
 		},
-		found: func(ctx context.Context, k call) (Droplet, bool, error) { return c.dropletNamed(ctx, k, n.Name) },
+		found: func(ctx context.Context, k call) (Droplet, bool, error) { return c.dropletLike(ctx, k, n) },
 	}.do(ctx, c)
 }
 

@@ -117,9 +117,23 @@ func TestAHalfCreatedDropletIsNamedAndComesWithTheError(t *testing.T) {
 	})
 }
 
+func TestADropletOfThatNameWithoutTheRunsTagIsAnothers(t *testing.T) {
+	play(t, func(w *world) {
+		w.droplets[2] = droplet(2, twin().Name, "active")
+		got, err := w.client().Create(w.Context(), twin())
+		if err != nil || got.ID == 2 {
+			w.Errorf("%d, %v", got.ID, err)
+		}
+		w.want("POST", 1)
+	})
+}
+
 func TestOneOfTwoDropletsOfANameIsNotTaken(t *testing.T) {
 	play(t, func(w *world) {
-		w.droplets[2], w.droplets[3] = droplet(2, twin().Name, "active"), droplet(3, twin().Name, "active")
+		for id := 2; id <= 3; id++ {
+			w.droplets[id] = droplet(id, twin().Name, "active")
+			w.droplets[id]["tags"] = twin().Tags
+		}
 		_, err := w.client().Create(w.Context(), twin())
 		w.fails(err, nil, "2, 3")
 		w.want("POST", 0)

@@ -39,6 +39,11 @@ func (c *Client) CreateFirewall(ctx context.Context, f Firewall) (Firewall, erro
 	if ok || err != nil {
 		return got, err
 	}
+	for _, t := range f.Tags { // it can be put on by tags that there are, and no others
+		if err := c.makeTag(ctx, t); err != nil {
+			return Firewall{}, err
+		}
+	}
 	req := &godo.FirewallRequest{
 		Name: f.Name, DropletIDs: sent(f.Droplets), Tags: sent(f.Tags),
 		InboundRules: []godo.InboundRule{}, OutboundRules: []godo.OutboundRule{},

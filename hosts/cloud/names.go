@@ -46,16 +46,23 @@ func RunTag(run string) string { return "refit:run:" + word(run) }
 // TierTag names the tier that it is of.
 func TierTag(tier string) string { return "refit:tier:" + word(tier) }
 
+// HostTag names the host whose disk it was made of: a machine made from it shows that
+// host's ssh key when it is met first.
+func HostTag(host string) string { return "refit:host:" + word(host) }
+
 // ReleaseTag names the release that it has.
 func ReleaseTag(release string) string { return "refit:release:" + word(release) }
 
+// ExpiryPrefix begins the tags that say until when something is needed.
+const ExpiryPrefix = "refit:expires:"
+
 // ExpiryTag says until when it is needed, to the second.
-func ExpiryTag(at time.Time) string { return "refit:expires:" + strconv.FormatInt(at.Unix(), 10) }
+func ExpiryTag(at time.Time) string { return ExpiryPrefix + strconv.FormatInt(at.Unix(), 10) }
 
 // Expiry reads the tag of that kind, if there is one.
 func Expiry(tags []string) (time.Time, bool) {
 	for _, t := range tags {
-		if text, ok := strings.CutPrefix(t, "refit:expires:"); ok {
+		if text, ok := strings.CutPrefix(t, ExpiryPrefix); ok {
 			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 				return time.Unix(n, 0).UTC(), true
 			}
@@ -90,3 +97,21 @@ func SnapshotName(fleet, run, host string) string {
 func GoldenName(fleet, run, tier, release string) string {
 	return fmt.Sprintf("refit-%s-golden-%s-%s-%s", fleet, tier, release, run)
 }
+
+// BirthName is the name of the firewall under which a run's new nodes are born.
+func BirthName(fleet, run string) string { return birthPrefix(fleet) + run + birthSuffix }
+
+// BirthRun is the run in a firewall's name, if that is one of BirthName's for that fleet.
+// The fleet's name ends where the run's begins, which is with its date.
+func BirthRun(fleet, name string) (run string, ok bool) {
+	run, ours := strings.CutPrefix(name, birthPrefix(fleet))
+	run, ends := strings.CutSuffix(run, birthSuffix)
+	return run, ours && ends && runForm.MatchString(run)
+}
+
+const birthSuffix = "-birth"
+
+func birthPrefix(fleet string) string { return "refit-" + word(fleet) + "-" }
+
+// runForm is a run's ID.
+var runForm = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}-[a-z0-9]+$`)

@@ -47,6 +47,9 @@ func (w *world) answer(resp http.ResponseWriter, req *http.Request, body []byte)
 		d := droplet(w.next, in["name"].(string), "new")
 		address := d["networks"]
 		d["networks"] = obj{"v4": []obj{}}
+		for _, t := range in["tags"].([]any) {
+			d["tags"] = append(d["tags"].([]string), t.(string))
+		}
 		w.droplets[w.next] = d
 		w.begin(w.next, "create", 0, func() {
 			if !w.stuck {

@@ -47,7 +47,7 @@ func (d Droplets) Create(ctx context.Context, c cloudtest.Machine) (placed cloud
 	if err != nil {
 		return placed, fmt.Errorf("cannot create %s: %w", c.Name, err)
 	}
-	keys, err := hostKeysOf(c.UserData)
+	data, err := readUserData(c.UserData)
 	if err != nil {
 		return placed, fmt.Errorf("cannot create %s: %w", c.Name, err)
 	}
@@ -74,7 +74,7 @@ func (d Droplets) Create(ctx context.Context, c cloudtest.Machine) (placed cloud
 	if err := l.putDisk(ctx, m.Name, c.Image); err != nil {
 		return placed, err
 	}
-	if err := l.newInstance(ctx, m, keys, m.Address, born.Public); err != nil {
+	if err := l.newInstance(ctx, m, data, m.Address, born.Public); err != nil {
 		return placed, err
 	}
 	if err := boot(m); err != nil {
@@ -151,7 +151,7 @@ func (d Droplets) Restore(ctx context.Context, droplet, image string) error {
 		return err
 	}
 	if im.Instance != id {
-		err = l.newInstance(ctx, m, nil, addresses...)
+		err = l.newInstance(ctx, m, instanceData{}, addresses...)
 	} else {
 		err = l.knowHost(ctx, droplet, addresses)
 	}

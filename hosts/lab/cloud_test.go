@@ -40,29 +40,34 @@ proxies,BACKEND,0,UP,1,
 }
 
 func TestHostKeysComeOutOfUserDataAndNothingElseDoes(t *testing.T) {
-	keys, err := hostKeysOf("#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n    -----BEGIN\n    x\n  ed25519_public: ssh-ed25519 AAAA root\n")
+	data, err := readUserData("#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n    -----BEGIN\n    x\n  ed25519_public: ssh-ed25519 AAAA root\n")
 	must(t, err)
-	if want := map[string]string{"ssh_host_ed25519_key": "-----BEGIN\nx\n", "ssh_host_ed25519_key.pub": "ssh-ed25519 AAAA root\n"}; !maps.Equal(keys, want) {
-		t.Errorf("got %q", keys)
+	if want := map[string]string{"ssh_host_ed25519_key": "-----BEGIN\nx\n", "ssh_host_ed25519_key.pub": "ssh-ed25519 AAAA root\n"}; !maps.Equal(data.Keys, want) || data.Keep {
+		t.Errorf("got %+v", data)
 	}
 	for _, none := range []string{"", "\n", "#cloud-config\n"} {
-		if keys, err := hostKeysOf(none); err != nil || len(keys) != 0 {
-			t.Errorf("%q: %v, %v", none, keys, err)
+		if data, err := readUserData(none); err != nil || len(data.Keys) != 0 || data.Keep {
+			t.Errorf("%q: %+v, %v", none, data, err)
 		}
+	}
+	data, err = readUserData("#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\nhostname: spock\n")
+	if err != nil || !data.Keep || data.Hostname != "spock" || len(data.Keys) > 0 {
+		t.Errorf("%+v, %v", data, err)
 	}
 	for _, bad := range []string{
 		"#!/bin/sh\nreboot\n",
 		"#cloud-config\nruncmd: [reboot]\n",
 		"#cloud-config\nssh_keys: {ed25519_private: SECRET, bad\n",
-		"#cloud-config\nssh_deletekeys: false\n",
+		"#cloud-config\nssh_deletekeys: false\nssh_keys: {ed25519_private: SECRET}\n",
+		"#cloud-config\npreserve_hostname: true\n",
 		"#cloud-config\nssh_keys: {ed25519_public: x}\n",
 		"#cloud-config\nssh_keys: {dsa_private: SECRET}\n",
 		"#cloud-config\nssh_keys: {../../x_private: SECRET}\n",
 		"#cloud-config\nssh_keys: {ed25519_private: ''}\n",
 	} {
-		keys, err := hostKeysOf(bad)
+		data, err := readUserData(bad)
 		if err == nil {
-			t.Errorf("%q gave %q", bad, keys)
+			t.Errorf("%q gave %+v", bad, data)
 		} else if strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("the error shows a key: %v", err)
 		}

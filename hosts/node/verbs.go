@@ -27,6 +27,11 @@ func (m Machine) Verbs() []Verb {
 		{Name: "permit.write", Changes: true, Run: Typed(m.permitWrite)},
 		{Name: "permit.withdraw", Changes: true, Run: Typed(m.permitWithdraw)},
 
+		// What makes a clone a machine of its own.
+		{Name: "hostkeys.make", Changes: true, Run: Typed(m.makeHostKeys)},
+		{Name: "hostkeys.use", Changes: true, Run: Typed(m.useHostKeys)},
+		{Name: "hostname.set", Changes: true, Run: Typed(m.setHostname)},
+
 		// Releases.
 		{Name: "manifest.show", Run: Typed(m.manifestShow)},
 		{Name: "manifest.sign", Changes: true, Run: Typed(m.signManifest)},

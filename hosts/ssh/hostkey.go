@@ -21,6 +21,11 @@ const findOut = "compare it with what the host itself says, on its console: ssh-
 func (o Options) checkHostKey(db *knownhosts.HostKeyDB) ssh.HostKeyCallback {
 	known := db.HostKeyCallback()
 	return func(address string, remote net.Addr, key ssh.PublicKey) error {
+		if o.KnownAs != "" {
+			// Another's key is what is asked for: the address, which may have been some
+			// other machine's before, says nothing.
+			address, remote = o.knownAs(), &net.TCPAddr{}
+		}
 		err := known(address, remote, key)
 		if err == nil {
 			return nil
@@ -75,7 +80,7 @@ func (o Options) otherTypes(err error) error {
 	// The files were read a moment ago for this connection.
 	if db, readErr := knownhosts.NewDB(o.KnownHosts...); readErr == nil {
 		var known *xknownhosts.KeyError
-		if errors.As(db.HostKeyCallback()(o.address(), &net.TCPAddr{}, noKey{}), &known) {
+		if errors.As(db.HostKeyCallback()(o.knownAs(), &net.TCPAddr{}, noKey{}), &known) {
 			where = wanted(known.Want)
 		}
 	}

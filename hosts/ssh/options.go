@@ -50,6 +50,10 @@ type Options struct {
 	// KnownHosts are the files with the host keys. At least one is required: a key
 	// that they lack is refused.
 	KnownHosts []string
+	// KnownAs is the address or name under which KnownHosts have the host's keys; empty
+	// for Address. A machine made from an image shows the keys of the host that the
+	// image is of.
+	KnownAs string
 	// Known is those files, read once for many hosts; nil to read them at each connection.
 	Known *Known
 	// Jump, when set, is the connection through which this host is reached.
@@ -81,6 +85,14 @@ func (o Options) address() string {
 		port = 22
 	}
 	return net.JoinHostPort(o.Address, strconv.Itoa(port))
+}
+
+// knownAs is address as KnownHosts have it.
+func (o Options) knownAs() string {
+	if o.KnownAs != "" {
+		o.Address = o.KnownAs
+	}
+	return o.address()
 }
 
 func (o Options) connectTimeout() time.Duration {
@@ -145,7 +157,7 @@ func (o Options) config(ctx context.Context) (config *ssh.ClientConfig, done fun
 		// One method for all keys: the library tries each kind of method once.
 		Auth:              []ssh.AuthMethod{ssh.PublicKeysCallback(keys)},
 		HostKeyCallback:   o.checkHostKey(db),
-		HostKeyAlgorithms: db.HostKeyAlgorithms(o.address()),
+		HostKeyAlgorithms: db.HostKeyAlgorithms(o.knownAs()),
 		ClientVersion:     "SSH-2.0-refit",
 	}, done, nil
 }
