@@ -35,6 +35,14 @@ func (c *Cloud) choose(ctx context.Context, d Deps, v *View, f *Facts) (refused,
 		if !ok {
 			continue // refused above
 		}
+		if i := slices.IndexFunc(f.Snapshots, func(k Kept) bool { return k.Host == n.Name }); i >= 0 {
+			// A second image of the same disk would have the same name.
+			if slices.Contains(c.PowerOff, tier) != f.Snapshots[i].Off {
+				refused = append(refused, fmt.Sprintf("%s is to be kept for the tiers %s and %s, and only one of them is in cloud.snapshots.power_off: name both there or neither", n.Name, f.Snapshots[i].Tier, tier))
+			}
+			said = append(said, fmt.Sprintf("the snapshot of %s, which is kept for the tier %s, is the tier %s's too", n.Name, f.Snapshots[i].Tier, tier))
+			continue
+		}
 		k := Kept{Tier: tier, Host: n.Name, Droplet: x.ID, Release: f.From.Version.String(), Used: used(v.Facts[n.Name])}
 		if slices.Contains(c.PowerOff, tier) {
 			k.Off = true

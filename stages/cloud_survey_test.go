@@ -98,3 +98,36 @@ func TestANodeWhoseDropletIsNotClearIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestANodeOfBothTiersIsKeptOnce(t *testing.T) {
+	for _, off := range [][]string{nil, {"web", "sidekiq"}} {
+		inCloud(t, func(t *testing.T, w *world, _ *account) {
+			var both Fleet
+			for _, n := range w.d.Fleet {
+				if n.Name == "decker" {
+					continue
+				}
+				switch n.Name {
+				case "kirk", "spock":
+					n.Roles, n.Workers = append(n.Roles[:len(n.Roles):len(n.Roles)], hosts.Sidekiq), w.node("scotty").Workers
+				case "scotty":
+					continue
+				}
+				both = append(both, n)
+			}
+			w.d.Fleet, w.f.Sidekiq = both, []string{"kirk", "spock"}
+			w.d.Cloud.PowerOff = off
+			refused, _ := w.d.Cloud.choose(t.Context(), w.d, aView(w.d, w.f), w.f)
+			if len(refused) > 0 || len(w.f.Web) == 0 {
+				t.Fatalf("refused: %q, web %q", refused, w.f.Web)
+			}
+			seen := map[string]bool{}
+			for _, k := range w.f.Snapshots {
+				if seen[k.Host] {
+					t.Errorf("%s is kept twice, by one name: %+v", k.Host, w.f.Snapshots)
+				}
+				seen[k.Host] = true
+			}
+		})
+	}
+}

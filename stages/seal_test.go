@@ -59,20 +59,25 @@ func TestEveryNodeIsSealedOnceAndNothingIsRestarted(t *testing.T) {
 }
 
 func TestANodeThatMayBeACloneIsRefusedAndNotSealed(t *testing.T) {
-	var words []string
-	for name, change := range map[string]func(*world){
-		"another's permit": func(w *world) {
-			w.clone("kirk")
-			words = []string{"kirk", "permit is for machine kirk-1, and it is kirk-2", "refit seal --host kirk", "switch it off"}
+	for name, c := range map[string]struct {
+		change func(*world)
+		words  []string
+	}{
+		"another's permit": {
+			func(w *world) { w.clone("kirk") },
+			[]string{"kirk", "permit is for machine kirk-1, and it is kirk-2", "refit seal --host kirk", "switch it off"},
 		},
-		"one that nobody can read": func(w *world) {
-			w.permits["kirk"] = node.PermitOut{Instance: node.Instance{ID: "kirk-1"}, PermitError: "unexpected end of JSON input", Refused: "sealed"}
-			words = []string{"kirk: its permit cannot be read", "unexpected end", "refit seal --host kirk"}
+		"one that nobody can read": {
+			func(w *world) {
+				w.permits["kirk"] = node.PermitOut{Instance: node.Instance{ID: "kirk-1"}, PermitError: "unexpected end of JSON input", Refused: "sealed"}
+			},
+			[]string{"kirk: its permit cannot be read", "unexpected end", "refit seal --host kirk"},
 		},
 	} {
+		words := c.words
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				change(w)
+				c.change(w)
 				w.d.Seal = true
 				failsWith(t, (preflight{w.d, w.f}).Run(t.Context(), w.say), words...)
 				failsWith(t, (seal{w.d}).Run(t.Context(), w.say), words...)

@@ -174,12 +174,23 @@ func TestInputsOfTheActionReachRefitAsArgumentsAndNoShell(t *testing.T) {
 	}
 }
 
+// GitHub masks the lines of REFIT_ENV whole, so a value that is printed without its name
+// would stand in the log.
+func TestARunnerIsToldToHideEachSecretByItself(t *testing.T) {
+	env := runEnv(t, "#!/bin/bash\necho \"$SLACK_TOKEN\"\n")
+	env["GITHUB_ACTIONS"], env["SECRETS"] = "true", "SLACK_TOKEN=xoxb-50%-0123456789\nLEVEL=1\n"
+	if code, out := step(t, "run", env); code != 0 || out != "::add-mask::xoxb-50%25-0123456789\nxoxb-50%-0123456789\n" {
+		t.Errorf("code %d\n%s", code, out)
+	}
+}
+
 func TestTheActionRefusesWhatIsTheRunnersAndNeverTakesAwayAnothersKey(t *testing.T) {
 	for name, change := range map[string]func(map[string]string){
 		"a command that is none": func(env map[string]string) { env["COMMAND"] = "node" },
 		"commands":               func(env map[string]string) { env["COMMAND"] = "plan; id" },
 		"a path":                 func(env map[string]string) { env["SECRETS"] = "PATH=/tmp" },
 		"a library":              func(env map[string]string) { env["SECRETS"] = "A=b\nLD_PRELOAD=/tmp/x.so" },
+		"the script's own name":  func(env map[string]string) { env["SECRETS"] = "COMMAND=node" },
 		"a line that is none":    func(env map[string]string) { env["SECRETS"] = "hunter2-is-my-password" },
 	} {
 		env := runEnv(t, tellsAll)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
@@ -78,16 +80,53 @@ func TestTwoHostsCannotBeOneDroplet(t *testing.T) {
 func TestATokenThatIsNotThereIsNamedAndASecretIsNot(t *testing.T) {
 	x := &session{config: withCloud(t), say: t.Logf}
 	t.Setenv("DIGITALOCEAN_ACCESS_TOKEN", "")
-	if err := x.wireCloud(); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "cloud.token: the environment has no DIGITALOCEAN_ACCESS_TOKEN") {
-		t.Error(err)
+	x.wireCloud()
+	if x.deps.Cloud == nil || x.deps.Cloud.API == nil || x.deps.Cloud.Runs == nil {
+		t.Fatal("no account")
 	}
+	for what, ask := range map[string]func() error{
+		"droplets": func() error { _, err := x.deps.Cloud.API.Droplets(t.Context(), ""); return err },
+		"pending":  func() error { _, _, err := x.deps.Cloud.API.Pending(t.Context(), 1); return err },
+		"power":    func() error { return x.deps.Cloud.API.Power(t.Context(), 1, cloud.PowerOn) },
+		"backups":  func() error { _, err := x.cloud.Backups(t.Context(), "majel"); return err },
+	} {
+		if err := ask(); err == nil || !strings.Contains(err.Error(), "cloud.token: the environment has no DIGITALOCEAN_ACCESS_TOKEN") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	x = &session{config: withCloud(t), say: t.Logf}
 	t.Setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_0123456789")
-	if err := x.wireCloud(); err != nil || x.deps.Cloud == nil || x.deps.Cloud.API == nil || x.deps.Cloud.Runs == nil {
-		t.Error(err)
+	if x.wireCloud(); x.canKeep(&stages.Facts{Snapshots: []stages.Kept{{Host: "kirk"}}}) != nil {
+		t.Error("the token is there")
 	}
 	without := &session{say: t.Logf}
-	if err := without.wireCloud(); err != nil || without.deps.Cloud != nil {
-		t.Error("a fleet without an account has one", err)
+	if without.wireCloud(); without.deps.Cloud != nil || without.canKeep(&stages.Facts{}) != nil {
+		t.Error("a fleet without an account has one")
+	}
+}
+
+// At night, on another machine, status and the way back have to do without the token.
+func TestASessionOpensWithoutTheTokenOfTheAccount(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("DIGITALOCEAN_ACCESS_TOKEN", "")
+	path := filepath.Join(t.TempDir(), "refit.yml")
+	text := strings.Replace(string(exampleYML), "# cloud:", "cloud: {token: {env: DIGITALOCEAN_ACCESS_TOKEN}, database: majel, balancer: pike}\nbackups: {max_age: 26h}\n#", 1)
+	write(t, path, text)
+	x, err := openOver(path, "", "rollback", t.Logf, noWay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.deps.Cloud == nil || x.deps.Front == nil || x.deps.Backups.Provider == nil {
+		t.Errorf("%+v", x.deps)
+	}
+	done := &stages.Facts{Snapshots: []stages.Kept{{Host: "kirk", Image: 7}}}
+	if err := x.canKeep(done); err != nil {
+		t.Error(err)
+	}
+	for what, k := range map[string]stages.Kept{"not made yet": {Host: "kirk"}, "switched off": {Host: "kirk", Image: 7, Down: true}} {
+		if err := x.canKeep(&stages.Facts{Snapshots: []stages.Kept{k}}); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "cloud.token") || !strings.Contains(err.Error(), "`refit rollback`") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

@@ -100,6 +100,8 @@ func (c *checkup) token(ctx context.Context, p prober) bool {
 		switch {
 		case grant == cloud.Granted:
 			granted = append(granted, s.Name)
+		case grant == cloud.Lacking && s.spared != nil && s.spared(*c.config.Cloud):
+			c.say("the token lacks the scope %s (%s), without which an upgrade makes no golden images: add it in the control panel, API, Tokens", s.Name, s.For)
 		case grant == cloud.Lacking && s.Upgrade:
 			c.fail("the token lacks the scope %s (%s): add it to the token in the control panel, API, Tokens", s.Name, s.For)
 		case grant == cloud.Lacking:

@@ -90,6 +90,12 @@ func TestEachFaultOfTheAccountIsToldAloneWithItsRemedy(t *testing.T) {
 			func(_ *config, _ *anAccount, g *grants) { g.lacks = []string{"droplet:update"} },
 			"the token lacks the scope droplet:update (begin a snapshot; power): add it", "",
 		},
+		"a scope that golden images need, without snapshots": {
+			func(c *config, _ *anAccount, g *grants) {
+				c.Cloud.Snapshots.Tiers, g.lacks = nil, []string{"image:create"}
+			},
+			"", "the token lacks the scope image:create…golden images",
+		},
 		"a scope that a rehearsal needs": {
 			func(_ *config, _ *anAccount, g *grants) { g.lacks = []string{"firewall:create"} },
 			"", "the token lacks the scope firewall:create…which refit rehearse, refit replace, refit add needs",
@@ -186,7 +192,7 @@ func TestOnlyScopesThatThisFileUsesAreAsked(t *testing.T) {
 		*c.Cloud = cloudConfig{}
 		g = asked
 	})
-	for _, s := range []string{"load_balancer:read", "database:read", "database:create", "image:create"} {
+	for _, s := range []string{"load_balancer:read", "database:read", "database:create"} {
 		if slices.Contains(g.asked, s) {
 			t.Errorf("%s was asked for", s)
 		}

@@ -76,7 +76,7 @@ func initCommand(s streams) *cli.Command {
 			defer done()
 			api, known, err := openCloud(config{}, cloudConfig{Token: &r.Token, API: r.API}, s.progress())
 			if err != nil {
-				return err
+				return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account: %w: set %s, or name the token's file with --token-file", err, cloudTokenEnv))
 			}
 			if known != "" {
 				s.notice(known)
@@ -151,6 +151,8 @@ type inventoried struct {
 	databases []cloud.Database
 	// unread is what could not be read and why: it becomes a question.
 	unread []string
+	// noBalancers and noDatabases: these are of it, so nobody knows whether there are any.
+	noBalancers, noDatabases bool
 }
 
 func (r initRequest) read(ctx context.Context, api inventory) (inventoried, error) {
@@ -174,7 +176,9 @@ func (r initRequest) read(ctx context.Context, api inventory) (inventoried, erro
 	note("the account itself", err)
 	in.balancers, err = api.Balancers(ctx)
 	note("load balancers", err)
+	in.noBalancers = err != nil
 	in.databases, err = api.Databases(ctx)
 	note("databases", err)
+	in.noDatabases = err != nil
 	return in, ctx.Err()
 }

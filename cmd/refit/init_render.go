@@ -67,7 +67,7 @@ func (r initRequest) render(in inventoried) []byte {
 		}
 	}
 	p.line("", "")
-	db := r.renderDatabase(p, in.databases)
+	db := r.renderDatabase(p, in)
 	p.line("", "")
 	r.renderCloud(p, in, db)
 	return p.Bytes()
@@ -151,12 +151,15 @@ func renderHost(p *page, g guess, scheduler string) {
 
 // renderDatabase writes where PostgreSQL is, and is its cluster's name; "" where that is
 // not known.
-func (r initRequest) renderDatabase(p *page, all []cloud.Database) string {
-	all = slices.DeleteFunc(slices.Clone(all), func(d cloud.Database) bool { return d.Engine != "pg" })
+func (r initRequest) renderDatabase(p *page, in inventoried) string {
+	all := slices.DeleteFunc(slices.Clone(in.databases), func(d cloud.Database) bool { return d.Engine != "pg" })
 	p.note("Migrations go straight to PostgreSQL: the cluster's own port, never a connection pool's.")
 	p.line("database:", "")
 	if len(all) != 1 {
 		question := "where is PostgreSQL? The account has no managed cluster of it"
+		if in.noDatabases {
+			question = "where is PostgreSQL? The account's databases could not be read"
+		}
 		if len(all) > 1 {
 			var each []string
 			for _, d := range all {
@@ -198,6 +201,8 @@ func (r initRequest) renderCloud(p *page, in inventoried, database string) {
 			each = append(each, b.Name)
 		}
 		p.line(`  balancer: "?"`, "which one do users of Mastodon come through? "+strings.Join(each, ", "))
+	case in.noBalancers:
+		p.line("  # balancer:", "the account's could not be read; name the one that users come through, if there is one")
 	default:
 		p.line("  # balancer:", "none sends users to droplets above")
 	}

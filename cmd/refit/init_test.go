@@ -256,6 +256,21 @@ func TestAScopeThatLacksIsANoteAndNoDropletsAreAnError(t *testing.T) {
 	}
 }
 
+func TestWhatWasNotReadIsNotSaidToLack(t *testing.T) {
+	a := seed()
+	a.balancers, a.databases = nil, nil
+	a.fails = map[string]error{"Balancers": errNoWay, "Databases": errNoWay}
+	text, _ := wrote(t, anInit(), a)
+	for _, wrong := range []string{"has no managed cluster", "none sends users"} {
+		if strings.Contains(text, wrong) {
+			t.Errorf("says %q of what could not be read:\n%s", wrong, text)
+		}
+	}
+	if !strings.Contains(text, "where is PostgreSQL? The account's databases could not be read") || !strings.Contains(text, "# balancer:") {
+		t.Error(text)
+	}
+}
+
 func TestAFileThatIsThereIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "refit.yml")
 	r := anInit()
@@ -290,14 +305,14 @@ func TestInitReadsItsTokenFromNoFlag(t *testing.T) {
 	}
 	t.Setenv(cloudTokenEnv, "")
 	for line, words := range map[string]string{
-		"init":                                 "needs --cloud or --github",
+		"init":                                 "needs --cloud",
 		"init --cloud":                         "the environment has no " + cloudTokenEnv,
 		"init --cloud --api http://u:p@h.org/": "--api is no URL",
 		"init --cloud --token-file /none":      "no such file",
 	} {
 		var out, errw bytes.Buffer
 		code := run(t.Context(), append([]string{"refit"}, strings.Fields(line)...), nil, &out, &errw)
-		if code == exitDone || !strings.Contains(errw.String(), words) || strings.Contains(errw.String(), "u:p") {
+		if code != exitUsage || !strings.Contains(errw.String(), words) || strings.Contains(errw.String(), "u:p") {
 			t.Errorf("%s: %d, %q", line, code, errw.String())
 		}
 	}

@@ -32,6 +32,11 @@ func resumeCommand(s streams) *cli.Command {
 				if err != nil {
 					return err
 				}
+				if r.Journal.Direction != pipeline.Backward {
+					if err := x.canKeep(r.Facts); err != nil {
+						return err
+					}
+				}
 				x.warn(look, s)
 				if !c.Bool("yes") {
 					if err := s.ask(look, fmt.Sprintf("Is that where it stands? Save it on %s and go on, %s?", x.keeper.Name, r.Journal.Direction)); err != nil {
@@ -60,6 +65,8 @@ func resumeCommand(s streams) *cli.Command {
 			s.progress()("run %s, %s: %s", j.ID, wayOf(j), standingOf(j))
 			if j.Direction == pipeline.Backward {
 				s.wayBack(j)
+			} else if err := x.canKeep(facts); err != nil {
+				return err
 			}
 			x.warn(look, s)
 			if !c.Bool("yes") {

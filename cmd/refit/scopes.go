@@ -9,6 +9,9 @@ type scope struct {
 	Upgrade bool
 	// wanted tells whether this refit.yml has a use for it; nil for always.
 	wanted func(cloudConfig) bool
+	// spared tells whether with this refit.yml an upgrade goes on without it, only its
+	// golden images are not made; nil for never.
+	spared func(cloudConfig) bool
 }
 
 // scopes are all that refit uses, in the order of docs/cloud.md, whose table a test
@@ -19,13 +22,13 @@ var scopes = []scope{
 	{Name: "load_balancer:read", For: "which proxies the balancer sends users to", Since: "refit init", Upgrade: true, wanted: hasBalancer},
 	{Name: "database:read", For: "the database's state and its backups", Since: "refit init", Upgrade: true, wanted: hasDatabase},
 	{Name: "monitoring:read", For: "the balancer's own count of answers and its checks", Since: "refit plan", wanted: hasBalancer},
-	{Name: "image:read", For: "find snapshots and golden images again", Since: "refit plan", Upgrade: true, wanted: hasImages},
-	{Name: "snapshot:read", For: "find snapshots and golden images again", Since: "refit plan", Upgrade: true, wanted: hasImages},
-	{Name: "droplet:update", For: "begin a snapshot; power", Since: "refit upgrade", Upgrade: true, wanted: hasImages},
-	{Name: "image:create", For: "begin a snapshot", Since: "refit upgrade", Upgrade: true, wanted: hasImages},
-	{Name: "image:update", For: "tag images", Since: "refit upgrade", Upgrade: true, wanted: hasImages},
-	{Name: "tag:read", For: "tell by tags what is refit's", Since: "refit upgrade", Upgrade: true, wanted: hasImages},
-	{Name: "tag:create", For: "mark what refit makes as its own", Since: "refit upgrade", Upgrade: true, wanted: hasImages},
+	{Name: "image:read", For: "find snapshots and golden images again", Since: "refit plan", Upgrade: true, spared: noSnapshots},
+	{Name: "snapshot:read", For: "find snapshots and golden images again", Since: "refit plan", Upgrade: true, spared: noSnapshots},
+	{Name: "droplet:update", For: "begin a snapshot; power", Since: "refit upgrade", Upgrade: true, spared: noSnapshots},
+	{Name: "image:create", For: "begin a snapshot", Since: "refit upgrade", Upgrade: true, spared: noSnapshots},
+	{Name: "image:update", For: "tag images", Since: "refit upgrade", Upgrade: true, spared: noSnapshots},
+	{Name: "tag:read", For: "tell by tags what is refit's", Since: "refit upgrade", Upgrade: true, spared: noSnapshots},
+	{Name: "tag:create", For: "mark what refit makes as its own", Since: "refit upgrade", Upgrade: true, spared: noSnapshots},
 	{Name: "tag:delete", For: "take a mark off", Since: "refit upgrade"},
 	{Name: "image:delete", For: "remove images of refit's that are past their time", Since: "refit upgrade"},
 	{Name: "snapshot:delete", For: "remove snapshots of refit's that are past their time", Since: "refit upgrade"},
@@ -41,4 +44,6 @@ var scopes = []scope{
 
 func hasBalancer(c cloudConfig) bool { return c.Balancer != "" }
 func hasDatabase(c cloudConfig) bool { return c.Database != "" }
-func hasImages(c cloudConfig) bool   { return len(c.Snapshots.Tiers) > 0 }
+
+// noSnapshots: golden images are made all the same, and fail no upgrade.
+func noSnapshots(c cloudConfig) bool { return len(c.Snapshots.Tiers) == 0 }

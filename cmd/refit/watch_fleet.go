@@ -274,6 +274,10 @@ func (f *watchedFleet) Resume(ctx context.Context, stop <-chan struct{}, run str
 		return watcher.Outcome{Untouched: true, Text: err.Error()}
 	}
 	x.warn(ctx, f.s)
+	// A node that is switched off for its snapshot would keep the fences from being raised.
+	if err := x.deps.Wake(ctx, facts, f.s.progress()); err != nil {
+		return watcher.Outcome{Untouched: true, Text: err.Error()}
+	}
 	err = x.execute(ctx, f.s, execution{plan: stages.Upgrade(j.ID, x.deps, facts), facts: facts, journal: j, stop: stop, why: "refit watch: resume of " + j.ID})
 	return f.outcome(ctx, x, run, err)
 }

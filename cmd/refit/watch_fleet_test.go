@@ -16,6 +16,7 @@ import (
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages"
 )
 
 // watching is a small made-up fleet, with a real keeper, as the watcher sees it.
@@ -141,6 +142,37 @@ func TestHowARunStandsIsReadFromItsJournal(t *testing.T) {
 	// Others have begun since, which they could not while it needed anything.
 	if o := f.Resume(t.Context(), nil, "run-0"); o.Done || o.Untouched || o.Later || o.Text != "it was given up: run run-7 has begun since" {
 		t.Errorf("gone on with: %+v", o)
+	}
+}
+
+func TestTheWatcherSwitchesOnWhatAKilledRunLeftOff(t *testing.T) {
+	m, f := watching(t)
+	x := m.session(t)
+	x.keeper.Above = nil // these hosts have no fences
+	epoch, _, err := x.keeper.Acquire(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := &stages.Facts{Snapshots: []stages.Kept{{Tier: "web", Host: x.deps.Fleet.Apps()[0].Name, Droplet: 7, Off: true, Down: true}}}
+	for _, n := range x.deps.Fleet.Apps() {
+		facts.Web = append(facts.Web, n.Name)
+	}
+	p := pipeline.Plan{ID: "run-1", Kind: "upgrade", From: "v4.5.1", To: "v4.5.2", Steps: []pipeline.Step{{Stage: timed{"build"}}}}
+	j := pipeline.NewJournal(p, x.keeper, epoch, time.Now())
+	j.Marks["build"] = pipeline.Mark{State: pipeline.Doing, Started: time.Now()}
+	j.Facts, err = json.Marshal(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(j)
+	if err == nil {
+		err = x.keeper.Save(t.Context(), "run-1", epoch, 1, b)
+	}
+	if err := errors.Join(err, x.keeper.Release(t.Context()), x.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if o := f.Resume(t.Context(), nil, "run-1"); !strings.Contains(o.Text, "was switched off by the run") {
+		t.Errorf("%+v", o)
 	}
 }
 

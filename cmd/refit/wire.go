@@ -20,7 +20,6 @@ import (
 	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/builds/upstream"
 	"vmst.io/refit/hosts"
-	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/hosts/mastodon"
@@ -41,7 +40,7 @@ type session struct {
 	deps   stages.Deps
 	keeper *keeper.Keeper
 	// cloud is the account; nil where refit.yml names none.
-	cloud  *cloud.Client
+	cloud  *lateCloud
 	source *upstream.Source
 	conns  map[string]*ssh.Conn
 	dial   dialer
@@ -110,7 +109,8 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireStore(); err != nil {
 		return nil, err
 	}
-	if err := x.wireCloud(); err != nil {
+	x.wireCloud()
+	if err := x.wireBirths(); err != nil {
 		return nil, err
 	}
 	var provider stages.Provider

@@ -12,7 +12,7 @@ import (
 // wireBirths puts in what it takes to make nodes from images.
 func (x *session) wireBirths() error {
 	c := x.config
-	if c.Cloud.Born == nil {
+	if c.Cloud == nil || c.Cloud.Born == nil {
 		return nil
 	}
 	file, err := c.path(c.SSH.KnownHosts)

@@ -6,31 +6,50 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"sync"
 	"time"
 
+	"vmst.io/refit/hosts/cloud"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
 )
 
-// wireCloud puts in the cloud account that was written down. It asks the account nothing.
-func (x *session) wireCloud() error {
+// wireCloud puts in the cloud account that was written down. It asks the account nothing,
+// and the token is read at the first question: what asks nothing needs none.
+func (x *session) wireCloud() {
 	c := x.config
 	if c.Cloud == nil {
-		return nil
+		return
 	}
-	client, known, err := openCloud(c, *c.Cloud, x.say)
-	if err != nil {
-		return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account: %w", err))
-	}
-	if known != "" {
-		x.say("%s", known)
-	}
-	x.cloud = client
-	x.deps.Cloud = c.account(client)
+	x.cloud = &lateCloud{open: sync.OnceValues(func() (*cloud.Client, error) {
+		client, known, err := openCloud(c, *c.Cloud, x.say)
+		if known != "" {
+			x.say("%s", known)
+		}
+		return client, err
+	})}
+	x.deps.Cloud = c.account(x.cloud)
 	x.deps.Cloud.Sealed = x.deps.Sealed
 	x.deps.Cloud.Runs = x.cloudRuns
-	return x.wireBirths()
+}
+
+// canKeep refuses to go forward with a run that has snapshots to make where the account's
+// token is not to be had: they would fail, and the run would be taken back for that.
+func (x *session) canKeep(f *stages.Facts) error {
+	if x.cloud == nil {
+		return nil // the steps themselves say that the block lacks
+	}
+	_, err := x.cloud.open()
+	if err == nil {
+		return nil
+	}
+	if slices.ContainsFunc(f.Snapshots, func(k stages.Kept) bool { return k.Image == 0 || k.Down }) {
+		return exitWith(exitUsage, fmt.Errorf("cannot use the cloud account, and the run's snapshots are not complete: %w: put the token there, then `refit resume`; `refit rollback` goes back without it", err))
+	}
+	x.say("warning: cannot use the cloud account (%v): the run goes on without it, and no golden image is made", err)
+	return nil
 }
 
 // account is the cloud account as stages know it.

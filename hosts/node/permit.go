@@ -241,6 +241,11 @@ func (m Machine) permitWrite(ctx context.Context, in PermitIn, _ io.Reader, _ fu
 		}
 		wrote = append(wrote, m.permitFile())
 	}
+	// A check that cannot run here (a file system without programs) would refuse for ever:
+	// nothing is made to ask it.
+	if _, err := m.exec(ctx, strings.Fields(m.checkLine())...); err != nil {
+		return PermitOut{}, Failf(CodeSealed, "the permit is written, and %s, which units are to ask, does not say so: %v. No unit was made to ask it; is its file system mounted noexec?", m.checkProgram(), err)
+	}
 	reload := false
 	for _, file := range files {
 		if b, err := os.ReadFile(file); err == nil && bytes.Equal(b, m.dropIn()) {

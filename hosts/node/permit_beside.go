@@ -104,6 +104,10 @@ func (m Machine) cronOf(user, base string) ([]string, error) {
 	}
 	own := m.root("var/spool/cron/crontabs", user)
 	for _, file := range append(files, m.root("etc/crontab"), own) {
+		// cron reads nothing but files, and neither a folder nor a pipe must hold this up.
+		if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+			continue
+		}
 		b, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

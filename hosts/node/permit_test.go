@@ -239,6 +239,25 @@ func TestASealThatOthersTakeBackIsAnError(t *testing.T) {
 	}
 }
 
+func TestACheckThatCannotRunSealsNothing(t *testing.T) {
+	s := unsealedHost(t)
+	s.systemd.Condition = func([]string) int { return 203 } // as on a file system mounted noexec
+	if out, err := s.a.WritePermit(t.Context(), s.in); !errors.Is(err, node.ErrSealed) || !strings.Contains(err.Error(), "noexec") {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if running, err := s.starts(); err != nil || len(running) != 4 {
+		t.Errorf("of a host that could not be sealed %q start again, %v", running, err)
+	}
+}
+
+func TestAFolderAmongCronsTablesKeepsNobodyFromLooking(t *testing.T) {
+	s := sealedHost(t)
+	s.put("root/etc/cron.d/old/mastodon", "@daily mastodon /x\n")
+	if out := s.look(); len(out.Beside) > 0 {
+		t.Errorf("%q", out.Beside)
+	}
+}
+
 func TestOfATemplateNoInstanceEscapesAndOfMastodonNoUnitAtAll(t *testing.T) {
 	s := sealedHost(t)
 	s.put("permit", "")

@@ -43,6 +43,7 @@ func (f *fleet) lastBackup(t *testing.T, at time.Time) {
 // TestLabADumpIsInTheStoreBeforeTheFirstMigration proves by the dump itself, which is read
 // by PostgreSQL's own program on a host, that it was taken before the first migration.
 func TestLabADumpIsInTheStoreBeforeTheFirstMigration(t *testing.T) {
+	full(t)
 	f := on(t, "v4.5.2")
 	dir := t.TempDir()
 	config, upgrade := f.backed(t, dir), []string{"upgrade", "--to", "v4.6.0", "--yes"}
