@@ -134,6 +134,10 @@ func (x *session) planOf(j *pipeline.Journal, f *stages.Facts) (pipeline.Plan, e
 	case x.deps.Births == nil:
 		return pipeline.Plan{}, refuse("run %s makes a node from an image, and refit.yml has no cloud.born any more: put it back", j.ID)
 	}
+	// Both ways go by it: what is off, and what is not, is its word.
+	if _, err := x.cloud.open(); err != nil {
+		return pipeline.Plan{}, exitWith(exitUsage, fmt.Errorf("run %s makes a node in the cloud account, and that cannot be used: %w: put the token there, then again", j.ID, err))
+	}
 	if why := f.FitsBirth(x.deps.Fleet); why != "" {
 		return pipeline.Plan{}, refuse("run %s (%s %s) cannot be gone on with: %s.\nNothing was changed. Put refit.yml back as it was, then `refit resume` or `refit rollback`", j.ID, j.Kind, f.Birth.Host, why)
 	}
