@@ -201,6 +201,12 @@ func (c *conceiving) whose(img cloud.Image) {
 			b.KnownAs = []string{n.Address, ImageKey(n.Name)}
 		}
 	}
+	of, _ := c.d.Fleet.Named(b.Of)
+	lacks := slices.DeleteFunc(unitsOf(b.Model.Workers), func(u string) bool { return slices.Contains(unitsOf(of.Workers), u) })
+	if b.Of != "" && len(lacks) > 0 {
+		c.say("image %d is of %s, which has no %s by refit.yml: unless the unit's file is on that image, disabled, this is taken back when the new node should start. An image of %s itself can be given with --image: a snapshot of it with the tag %s",
+			img.ID, b.Of, strings.Join(lacks, ", "), b.Like, cloud.HostTag(b.Like))
+	}
 	switch {
 	case b.Of != "" && !c.d.tierOf(b.Tier).has(b.Of):
 		c.refuse("image %d is of %s, which is not of the tier %s", img.ID, b.Of, b.Tier)
@@ -307,4 +313,13 @@ func (f *Facts) FitsBirth(fleet Fleet) string {
 		return fmt.Sprintf("refit.yml has no %s any more", b.Host)
 	}
 	return ""
+}
+
+// unitsOf are the names of workers' units.
+func unitsOf(all []Worker) []string {
+	var out []string
+	for _, w := range all {
+		out = append(out, w.Unit)
+	}
+	return out
 }
