@@ -135,11 +135,16 @@ func TestLabALostNodeAndTheSchedulersAreReplaced(t *testing.T) {
 		t.Errorf("%d schedulers at once", n)
 	}
 	f.serves(t, config, "decker", "v4.6.0")
-	f.must(t, 0, config, []string{"sweep"}, "droplet decker")
-	f.must(t, 0, config, []string{"sweep", "--yes"}, "destroyed droplet decker")
-	if left := f.named(t, "decker"); len(left) != 1 {
-		t.Errorf("%+v", left)
+	old := f.named(t, "spock")
+	for _, d := range f.named(t, "decker") {
+		if made := slices.Contains(d.Tags, "refit"); made != (d.Status == "off") {
+			t.Errorf("droplet %d is %s", d.ID, d.Status)
+		}
 	}
+	if len(old) != 1 {
+		t.Errorf("%+v", old)
+	}
+	f.must(t, 0, config, []string{"sweep"}, "nothing in the account is expired")
 	if faults, err := f.CloudFaults(t.Context()); err != nil || strings.TrimSpace(faults) != "" {
 		t.Errorf("the account says: %s, %v", faults, err)
 	}
