@@ -236,10 +236,18 @@ var keepersVerbs = map[string]bool{
 	"approval.give": true, "approval.use": true, "approval.show": false,
 }
 
+// birthVerbs are asked of a machine that is not in service yet, alone. Here they would take
+// from the host the keys and the name by which the lab knows it; the fence before them is
+// the one before all others.
+var birthVerbs = []string{"hostkeys.make", "hostkeys.use", "hostname.set"}
+
 func TestEveryVerbThatChangesAHostHasACaseInWhichItIsFrozen(t *testing.T) {
 	cases := frozenVerbs(t, "", "")
 	all := slices.Concat(node.Verbs(), mastodon.Verbs(), nginx.Verbs(), builds.Verbs(), toolchain.Verbs())
 	for _, v := range all {
+		if slices.Contains(birthVerbs, v.Name) {
+			continue
+		}
 		if _, ok := cases[v.Name]; v.Changes != ok {
 			t.Errorf("%s changes the host: %v; it has a case: %v", v.Name, v.Changes, ok)
 		}
