@@ -44,6 +44,8 @@ type Facts struct {
 	PostBegun bool `json:"post_begun,omitempty"`
 	// Birth is the node that is made, of a run that makes one (survey, and its stages).
 	Birth *Birth `json:"birth,omitempty"`
+	// Rehearsal is the copy that is upgraded, of a run that rehearses (survey, and its stages).
+	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 	// RestoreBefore is where the database stood right before the pre-migrations,
 	// RestoreBeforePost right before the post-migrations (restore point, post-migrate).
 	RestoreBefore     *RestoreTo `json:"restore_before,omitempty"`

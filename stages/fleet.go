@@ -162,6 +162,8 @@ type Deps struct {
 	Seal bool
 	// Births makes nodes from images; nil where refit.yml does not say how.
 	Births *Births
+	// Rehearsals upgrade a copy of the fleet; nil where refit.yml does not say of what.
+	Rehearsals *Rehearsals
 	// CDN serves the hashed assets; nil where the web nodes do.
 	CDN *store.CDN
 	// Cloud is the account that the machines are in; nil for none.
@@ -252,6 +254,9 @@ func (d Deps) stepAt(name string) string {
 	}
 	return name + " " + d.at
 }
+
+// Builders are the hosts that build releases.
+func (d Deps) Builders() Fleet { return d.Fleet.With(hosts.Builder) }
 
 func (d Deps) keeper() Node { return d.Fleet.With(hosts.Keeper)[0] }
 

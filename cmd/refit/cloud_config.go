@@ -18,6 +18,8 @@ type cloudConfig struct {
 	Golden    goldenConfig    `yaml:"golden"`
 	// Born says how new machines are reached; nil where none are made.
 	Born *bornConfig `yaml:"born"`
+	// Rehearse says what a rehearsal makes and what its copies must not reach.
+	Rehearse rehearseConfig `yaml:"rehearse"`
 }
 
 // bornConfig says how a machine is reached before it is in service.
@@ -85,6 +87,7 @@ func (c *cloudConfig) check(w *wrongs) {
 	}
 	c.Token.check(w, "cloud.token")
 	c.Born.check(w)
+	c.Rehearse.check(w)
 	if c.API != "" {
 		w.url("cloud.api", c.API, "URL such as https://api.digitalocean.com/")
 	}
@@ -119,6 +122,7 @@ func (c *cloudConfig) UnmarshalYAML(unmarshal func(any) error) error {
 		API:       "https://api.digitalocean.com/",
 		Snapshots: snapshotsConfig{Tiers: slices.Clone(tiers), Keep: 2, Days: 14},
 		Golden:    goldenConfig{Keep: 2, Days: 60},
+		Rehearse:  rehearseConfig{Valkey: "db-s-1vcpu-1gb", Closed: []string{"1.1.1.1:443", "9.9.9.9:443"}},
 	}
 	if err := unmarshal(&p); err != nil {
 		return err

@@ -208,7 +208,7 @@ func TestTheTableOfScopesInDocsIsTheOneThatDoctorProbes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got, want []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+:[a-z]+)` \\| (.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+:[a-z_]+)` \\| (.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
 		got = append(got, m[1]+": "+m[2]+": "+strings.ReplaceAll(m[3], "`", ""))
 	}
 	for _, s := range scopes {

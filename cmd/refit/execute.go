@@ -71,7 +71,7 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	}
 	shelf, err := x.shelf()
 	if err == nil {
-		err = x.raiseFences(held.Context, x.keeper.Me.String()+stages.FenceRun+e.plan.ID)
+		err = x.raiseFencesOn(held.Context, x.fenced(e.plan), x.keeper.Epoch(), x.keeper.Me.String()+stages.FenceRun+e.plan.ID)
 	}
 	if moved := x.unmoved(held.Context); moved != nil && err == nil {
 		return pipeline.Result{}, errors.Join(moved, release(ctx, held))

@@ -78,3 +78,19 @@ func (l *lateCloud) Power(ctx context.Context, id int, to cloud.Power) error {
 func (l *lateCloud) Backups(ctx context.Context, database string) ([]cloud.Backup, error) {
 	return asking(l, func(api *cloud.Client) ([]cloud.Backup, error) { return api.Backups(ctx, database) })
 }
+
+func (l *lateCloud) Account(ctx context.Context) (cloud.Account, error) {
+	return asking(l, func(api *cloud.Client) (cloud.Account, error) { return api.Account(ctx) })
+}
+
+func (l *lateCloud) Database(ctx context.Context, idOrName string) (cloud.Database, error) {
+	return asking(l, func(api *cloud.Client) (cloud.Database, error) { return api.Database(ctx, idOrName) })
+}
+
+func (l *lateCloud) Fork(ctx context.Context, n cloud.NewDatabase) (cloud.Database, error) {
+	return asking(l, func(api *cloud.Client) (cloud.Database, error) { return api.Fork(ctx, n) })
+}
+
+func (l *lateCloud) Login(ctx context.Context, idOrName string) (cloud.Login, error) {
+	return asking(l, func(api *cloud.Client) (cloud.Login, error) { return api.Login(ctx, idOrName) })
+}

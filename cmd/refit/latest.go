@@ -98,6 +98,9 @@ var errUnread = errors.New("cannot read the journals")
 
 // changesFleet tells whether a run is one to be gone on with or taken back: it changed the fleet.
 func changesFleet(j *pipeline.Journal) bool {
+	if j.Kind == stages.Rehearsing {
+		return !j.Finished() // or it has not destroyed its copy yet
+	}
 	return slices.Contains([]string{"upgrade", stages.Replacing, stages.Adding}, j.Kind)
 }
 

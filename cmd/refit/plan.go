@@ -88,6 +88,10 @@ type planned struct {
 	deadline time.Time
 	// earlier is how many runs say how long the steps take.
 	earlier int
+	// measured is what a rehearsal found out; nil for none.
+	measured *stages.Measured
+	// canRehearse: refit.yml says what is to be copied.
+	canRehearse bool
 }
 
 // plan surveys the fleet, reads what upstream says, and expands the table. acks are the
@@ -107,6 +111,7 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	}
 	p.Plan = stages.Upgrade(x.keeper.Run, x.deps, f)
 	p.via = builds.Path(f.From.Version, f.To.Version, builds.PathOptions{Known: seen.Known}).Via
+	p.measured, p.canRehearse = x.measured(ctx, p.From, p.To), x.deps.Rehearsals != nil && x.deps.Births != nil
 	p.way = x.readWay(ctx, f.From.Version, f.To.Version, say)
 	p.way.fleet(f)
 	if since := p.way.since; !since.IsZero() && x.config.Policy.Deadline > 0 {
@@ -122,6 +127,7 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	if dir, err := keeper.MirrorDir(x.config.Fleet); err == nil {
 		p.earlier = expect(ctx, &keeper.Dir{Path: dir}, &p.Plan)
 	}
+	p.timed(x.deps.Holds.Migrated)
 	if len(refused)+len(lacking) > 0 {
 		return p, interrupted(ctx)
 	}

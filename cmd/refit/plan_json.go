@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vmst.io/refit/builds"
+	"vmst.io/refit/stages"
 )
 
 // planJSON is a plan for programs, of a fleet or of the source alone: fields that only
@@ -43,11 +44,18 @@ type planJSON struct {
 	// Pending are the migrations that the fleet's database lacks, by version and name.
 	Pending *pendingJSON `json:"pending,omitempty"`
 
+	// Rehearsed is what the newest rehearsal of this way measured, where there was one.
+	Rehearsed *stages.Measured `json:"rehearsed,omitempty"`
+
 	// For people: what is left to them with the reason, how long the steps take, and how
 	// many runs say so.
 	asks    []string
 	takes   time.Duration
 	earlier int
+	// rehearsal is Rehearsed in words.
+	rehearsal []string
+	// canRehearse: refit.yml says what is to be copied.
+	canRehearse bool
 }
 
 // stamp is a time for programs, empty for none.
@@ -97,5 +105,6 @@ func (p *planned) json() planJSON {
 		out.takes += s.Expect
 	}
 	out.earlier = p.earlier
+	out.Rehearsed, out.rehearsal, out.canRehearse = p.measured, rehearsed(p.measured, f), p.canRehearse
 	return out
 }

@@ -33,6 +33,11 @@ func (p planJSON) print(w io.Writer) error {
 	if m := p.Pending; m != nil {
 		list("migrations while the old code serves", short(m.Pre))
 		list("migrations after which the old code cannot run", short(m.Post))
+		if len(p.rehearsal) > 0 {
+			list("measured, not guessed", short(p.rehearsal))
+		} else if len(m.Pre)+len(m.Post) > 0 && p.canRehearse {
+			list("how long the migrations take is not known", []string{"refit rehearse --to " + p.To + " measures it on a copy"})
+		}
 	}
 	if c := p.Changes; c != nil {
 		list("migrations to look at before", risky(c.Migrations.Risky))
@@ -94,7 +99,11 @@ func (p planJSON) summary() []string {
 	}
 	out = append(out, p.undo(), p.why())
 	if p.takes > 0 {
-		out = append(out, fmt.Sprintf("it takes about %s, by %s", p.takes.Round(time.Minute), count(p.earlier, "earlier run")))
+		by := count(p.earlier, "earlier run")
+		if p.Rehearsed != nil {
+			by += " and a rehearsal of the migrations"
+		}
+		out = append(out, fmt.Sprintf("it takes about %s, by %s", p.takes.Round(time.Minute), by))
 	}
 	if p.Published != "" {
 		line := "published " + p.Published

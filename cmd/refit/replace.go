@@ -128,6 +128,9 @@ func (x *session) planOf(j *pipeline.Journal, f *stages.Facts) (pipeline.Plan, e
 	if j.Kind == "upgrade" {
 		return stages.Upgrade(j.ID, x.deps, f), x.sameFleet(j, f)
 	}
+	if j.Kind == stages.Rehearsing {
+		return x.rehearsalPlan(j, f)
+	}
 	switch {
 	case f.Birth == nil:
 		return pipeline.Plan{}, exitWith(exitPerson, fmt.Errorf("the journal of run %s (%s) does not say which node it makes", j.ID, j.Kind))
@@ -155,6 +158,8 @@ func wayOf(j *pipeline.Journal) string {
 // backOf is what taking a run back does, in words.
 func backOf(j *pipeline.Journal, f *stages.Facts) string {
 	switch {
+	case f.Rehearsal != nil:
+		return "destroys the copy; nothing of the fleet was changed"
 	case f.Birth == nil:
 		return fmt.Sprintf("takes every node from %s back to %s", j.To, j.From)
 	case f.Birth.Old == nil:

@@ -39,6 +39,7 @@ var scopes = []scope{
 	{Name: "firewall:create", For: "close a new node off before it boots", Since: "refit rehearse, refit replace, refit add"},
 	{Name: "firewall:delete", For: "take that firewall away", Since: "refit rehearse, refit replace, refit add"},
 	{Name: "database:create", For: "fork the database for a rehearsal", Since: "refit rehearse", wanted: hasDatabase},
+	{Name: "database:view_credentials", For: "the login of a rehearsal's own Valkey", Since: "refit rehearse", wanted: hasDatabase},
 	{Name: "database:delete", For: "destroy that fork", Since: "refit rehearse", wanted: hasDatabase},
 }
 

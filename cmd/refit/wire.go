@@ -256,10 +256,15 @@ func (x *session) highestFence(ctx context.Context) (int64, error) {
 
 // raiseFencesFor is raiseFences for an epoch that is not this session's.
 func (x *session) raiseFencesFor(ctx context.Context, epoch int64, holder string) error {
-	return x.everywhere(func(n stages.Node) error {
-		_, err := n.Agent.FenceRaise(ctx, node.RaiseIn{Epoch: epoch, Holder: holder, Kill: true})
-		return err
+	return x.raiseFencesOn(ctx, x.deps.Fleet, epoch, holder)
+}
+
+func (x *session) raiseFencesOn(ctx context.Context, fleet stages.Fleet, epoch int64, holder string) error {
+	errs := make([]error, len(fleet))
+	many(len(errs), func(i int) {
+		_, errs[i] = fleet[i].Agent.FenceRaise(ctx, node.RaiseIn{Epoch: epoch, Holder: holder, Kill: true})
 	})
+	return errors.Join(errs...)
 }
 
 // errFences tells that a host could not be asked for its fence.

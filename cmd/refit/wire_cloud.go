@@ -33,6 +33,7 @@ func (x *session) wireCloud() {
 	x.deps.Cloud = c.account(x.cloud)
 	x.deps.Cloud.Sealed = x.deps.Sealed
 	x.deps.Cloud.Runs = x.cloudRuns
+	x.wireRehearsals(x.cloud)
 }
 
 // canKeep refuses to go forward with a run that has snapshots to make where the account's
@@ -102,7 +103,8 @@ func runsOn(ctx context.Context, shelf keeper.Shelf) ([]stages.CloudRun, error) 
 		case err != nil:
 			out = append(out, stages.CloudRun{ID: e.ID, Open: true})
 		default:
-			out = append(out, stages.CloudRun{ID: e.ID, Open: halfWay(j), Snapshots: kept.Snapshots, Golden: kept.Golden})
+			// A rehearsal that was left half way needs nothing past its time.
+			out = append(out, stages.CloudRun{ID: e.ID, Open: halfWay(j) && j.Kind != stages.Rehearsing, Snapshots: kept.Snapshots, Golden: kept.Golden})
 		}
 	}
 	return out, nil

@@ -150,7 +150,13 @@ func (m Managed) Destroy(ctx context.Context, name string) error {
 		return nil
 	}
 	// With its host its disk is gone too.
-	if host := r.Forks[i].Host; r.instance(host) != 0 {
+	host := r.Forks[i].Host
+	if host == redisHost {
+		// What is not there any more is stopped.
+		if _, err := inside(ctx, host, "sh", "-c", "systemctl stop "+valkeyUnit(name)+" || ! systemctl -q is-active "+valkeyUnit(name)); err != nil {
+			return fmt.Errorf("cannot stop %s: %w", name, err)
+		}
+	} else if r.instance(host) != 0 {
 		at := "/var/lib/postgresql/forks/" + name
 		for _, argv := range [][]string{{"systemctl", "disable", "-q", "--now", forkUnit(name)}, {"rm", "-rf", at, at + ".env"}} {
 			if _, err := inside(ctx, host, argv...); err != nil {
@@ -163,3 +169,38 @@ func (m Managed) Destroy(ctx context.Context, name string) error {
 		return nil
 	})
 }
+
+var _ cloudtest.Makers = Managed{}
+
+// redisHost holds what the account makes of that kind beside the fleet's own.
+const redisHost = "redis"
+
+// Make starts an empty Redis on the Redis host, at a port of its own, without TLS. It keeps
+// nothing on disk.
+func (m Managed) Make(ctx context.Context, engine, name, password string) (addr string, port int, err error) {
+	if engine != "valkey" {
+		return "", 0, fmt.Errorf("the lab makes no empty cluster of the engine %q", engine)
+	}
+	l, err := m.lab.fresh()
+	if err != nil {
+		return "", 0, err
+	}
+	var f fork
+	err = changeRoster(rosterFile, func(r *roster) error {
+		f, err = r.addFork(name, redisHost)
+		return err
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	_, err = inside(ctx, redisHost, "systemd-run", "-q", "--unit", valkeyUnit(name), "--collect", "--property=Restart=always",
+		"redis-server", "--bind", "*", "--protected-mode", "no", "--port", strconv.Itoa(f.Port), "--requirepass", password, "--save", "", "--dir", "/var/tmp", "--maxmemory-policy", "noeviction")
+	if err != nil {
+		err = fmt.Errorf("cannot start %s: %w", name, err)
+		return "", 0, errors.Join(err, m.Destroy(context.WithoutCancel(ctx), name))
+	}
+	l.say("cloud: started the Redis %s at %s:%d", name, RedisAddress, f.Port)
+	return RedisAddress, f.Port, nil
+}
+
+func valkeyUnit(name string) string { return "lab-valkey-" + name + ".service" }

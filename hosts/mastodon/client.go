@@ -16,6 +16,8 @@ func Verbs() []node.Verb {
 		{Name: "database.dumptools", Run: serve(dumps.findDumpTools)},
 		{Name: "database.dump", Stream: dumps.dump},
 		{Name: "database.dumplist", Run: node.Typed(dumps.dumpList)},
+		{Name: "db.tables", Run: serve(readTables)},
+		{Name: "env.outside", Run: serve(readOutside)},
 		{Name: "redis", Run: serve(readRedis)},
 		{Name: "probe", Run: serve(runProbe)},
 		{Name: "packs", Run: serve(askPacks)},

@@ -32,6 +32,10 @@ func (m Machine) Verbs() []Verb {
 		{Name: "hostkeys.use", Changes: true, Run: Typed(m.useHostKeys)},
 		{Name: "hostname.set", Changes: true, Run: Typed(m.setHostname)},
 
+		// What makes a clone one for a rehearsal, and proves it.
+		{Name: "env.rehearse", Changes: true, Run: Typed(m.rehearse)},
+		{Name: "egress.probe", Run: Typed(m.egress)},
+
 		// Releases.
 		{Name: "manifest.show", Run: Typed(m.manifestShow)},
 		{Name: "manifest.sign", Changes: true, Run: Typed(m.signManifest)},

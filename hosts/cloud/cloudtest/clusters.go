@@ -12,6 +12,21 @@ import (
 // passwordOf is every database's password: a client that lets it out is found by it.
 const passwordOf = "simulated-password-that-nobody-may-show"
 
+// connection is how a cluster is reached at a host.
+func (c *cluster) connection(host string) object {
+	if c.Engine != "valkey" && c.Engine != "redis" {
+		return connectionJSON(host, c.Port, "defaultdb")
+	}
+	scheme := "rediss"
+	if c.Plain {
+		scheme = "redis"
+	}
+	return object{
+		"uri": fmt.Sprintf("%s://default:%s@%s:%d", scheme, passwordOf, host, c.Port), "database": "", "host": host, "port": c.Port,
+		"user": "default", "password": passwordOf, "ssl": !c.Plain,
+	}
+}
+
 func connectionJSON(host string, port int, database string) object {
 	return object{
 		"uri":      fmt.Sprintf("postgresql://doadmin:%s@%s:%d/%s?sslmode=require", passwordOf, host, port, database),
@@ -28,8 +43,8 @@ func clusterJSON(c *cluster) object {
 		"rules":              []object{}, "storage_size_mib": c.Storage, "project_id": c.Project,
 	}
 	if c.Host != "" {
-		out["connection"] = connectionJSON("public-"+c.Host, c.Port, "defaultdb")
-		out["private_connection"] = connectionJSON(c.Host, c.Port, "defaultdb")
+		out["connection"] = c.connection("public-" + c.Host)
+		out["private_connection"] = c.connection(c.Host)
 	}
 	return out
 }
@@ -148,9 +163,13 @@ func (s *Server) createCluster(x *exchange) {
 func (s *Server) raise(ctx context.Context, c *cluster, from string, t Trouble) {
 	host, port := c.Name+".db.example", 25060
 	var err error
-	if from == "" || t.Errored {
+	makers, real := s.conf.Databases.(Makers)
+	switch {
+	case t.Errored, from == "" && !real:
 		s.sleep(ctx, s.conf.Pace)
-	} else {
+	case from == "":
+		host, port, err = makers.Make(ctx, c.Engine, c.Name, passwordOf)
+	default:
 		host, port, err = s.conf.Databases.Fork(ctx, from, c.Name)
 	}
 	s.sleep(ctx, t.Linger)
@@ -159,7 +178,7 @@ func (s *Server) raise(ctx context.Context, c *cluster, from string, t Trouble) 
 		case err != nil:
 			s.fault("cluster %s was not made: %v", c.Name, err)
 		case !t.Errored:
-			c.Host, c.Port, c.Status = host, port, online
+			c.Host, c.Port, c.Status, c.Plain = host, port, online, from == "" && real
 		}
 	})
 }

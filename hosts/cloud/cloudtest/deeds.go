@@ -68,6 +68,13 @@ type Databases interface {
 	Destroy(ctx context.Context, name string) error
 }
 
+// Makers are Databases that really make empty clusters too, which take connections without
+// TLS. Others have empty clusters by name alone.
+type Makers interface {
+	// Make makes a cluster whose user "default" has that password, and tells where it is reached.
+	Make(ctx context.Context, engine, name, password string) (addr string, port int, err error)
+}
+
 // memory does in memory, at the account's pace, what machines do.
 type memory struct{ s *Server }
 

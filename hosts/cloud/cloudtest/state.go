@@ -54,6 +54,7 @@ type cluster struct {
 	ID, Name, Engine, Version, Size, Region string
 	Status, Host, VPC, Project              string
 	Port, Nodes, Storage                    int
+	Plain                                   bool // it takes connections without TLS
 	Tags                                    []string
 	Created                                 time.Time
 	Backups                                 []time.Time
