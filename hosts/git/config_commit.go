@@ -145,17 +145,12 @@ func (c *Config) change(leaves map[string]leaf, changes map[string][]byte) error
 			delete(leaves, name)
 			continue
 		}
-		blob := c.repo.Storer.NewEncodedObject()
+		blob := &plumbing.MemoryObject{}
 		blob.SetType(plumbing.BlobObject)
-		w, err := blob.Writer()
-		if err != nil {
+		if _, err := blob.Write(content); err != nil {
 			return fmt.Errorf("cannot write %s: %w", name, err)
 		}
-		_, err = w.Write(content)
-		if err := errors.Join(err, w.Close()); err != nil {
-			return fmt.Errorf("cannot write %s: %w", name, err)
-		}
-		hash, err := c.repo.Storer.SetEncodedObject(blob)
+		hash, err := c.keep(blob)
 		if err != nil {
 			return fmt.Errorf("cannot write %s: %w", name, err)
 		}
@@ -208,13 +203,21 @@ func (c *Config) writeTree(leaves map[string]leaf, prefix string) (plumbing.Hash
 	return hash, nil
 }
 
+// write writes a tree or commit, unless the clone has it.
 func (c *Config) write(o interface {
 	Encode(plumbing.EncodedObject) error
 },
 ) (plumbing.Hash, error) {
-	encoded := c.repo.Storer.NewEncodedObject()
+	encoded := &plumbing.MemoryObject{}
 	if err := o.Encode(encoded); err != nil {
 		return plumbing.ZeroHash, err
 	}
-	return c.repo.Storer.SetEncodedObject(encoded)
+	return c.keep(encoded)
+}
+
+func (c *Config) keep(o *plumbing.MemoryObject) (plumbing.Hash, error) {
+	if c.repo.Storer.HasEncodedObject(o.Hash()) == nil {
+		return o.Hash(), nil
+	}
+	return c.repo.Storer.SetEncodedObject(o)
 }
