@@ -56,7 +56,7 @@ func upgradeCommand(s streams) *cli.Command {
 					return err
 				}
 			}
-			return x.execute(ctx, s, execution{plan: p.Plan, facts: p.facts, stop: stop, json: c.Bool("json"), why: command})
+			return x.execute(ctx, s, execution{plan: p.Plan, facts: p.facts, stop: stop, json: c.Bool("json"), why: command, hash: p.hash})
 		},
 	}
 }
