@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/keeper"
@@ -149,7 +150,7 @@ func (f *watchedFleet) Approval(ctx context.Context, hash string) (*watcher.Appr
 	if err != nil {
 		return nil, err
 	}
-	return &watcher.Approval{Hash: a.Plan, By: a.By, At: a.Given, Until: a.Until, AtOnce: a.AtOnce, Over: a.Over}, nil
+	return x.config.approval(a, time.Now()), nil
 }
 
 // Begin implements watcher.Fleet.
@@ -163,15 +164,8 @@ func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watche
 	defer closing(x, f.s)
 	e := execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: "refit watch: upgrade --to " + made.p.To, hash: p.Hash}
 	if p.ApprovedBy != "" {
-		e.why += ", approved by " + p.ApprovedBy
-		var used []pipeline.Approval
-		e.approvals = &used
-		e.begin = func(ctx context.Context) error {
-			a, err := x.keeper.UseApproval(ctx, p.Hash, p.Run)
-			if err == nil {
-				used = []pipeline.Approval{{By: a.By, Given: a.Given, Until: a.Until}}
-			}
-			return err
+		if err := x.byApproval(ctx, &e); err != nil {
+			return watcher.Outcome{Untouched: true, Text: err.Error()}
 		}
 	} else {
 		e.why += ": " + p.Why
