@@ -47,6 +47,8 @@ type Facts struct {
 	PostBegun bool `json:"post_begun,omitempty"`
 	// Birth is the node that is made, of a run that makes one (survey, and its stages).
 	Birth *Birth `json:"birth,omitempty"`
+	// Align is the node that is brought back into step, of a run that does that (survey).
+	Align *Alignment `json:"align,omitempty"`
 	// Rehearsal is the copy that is upgraded, of a run that rehearses (survey, and its stages).
 	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 	// RestoreBefore is where the database stood right before the pre-migrations,

@@ -25,7 +25,7 @@ func (s align) Run(ctx context.Context, say pipeline.Say) error {
 	if err != nil {
 		return err
 	}
-	if err := s.bring(ctx, n, d, say); err != nil {
+	if err := d.bring(ctx, n, s.f.To, fmt.Sprintf("image %d", s.b().Image), say); err != nil {
 		return err
 	}
 	release := s.f.To.Version.String()
@@ -39,42 +39,43 @@ func (s align) Run(ctx context.Context, say pipeline.Say) error {
 	return d.switchTo(ctx, n, release, digest, say)
 }
 
-// bring sends what the image lacks from the builder of its system. Where the builder does
-// not have the release any more, the image must have it whole.
-func (s align) bring(ctx context.Context, n Node, d Deps, say pipeline.Say) error {
-	release := s.f.To.Version.String()
+// bring sends a node what it lacks of a release from the builder of its system. Where the
+// builder does not have it any more, the node must have it whole. from is where the node's
+// disk is from, for messages.
+func (d Deps) bring(ctx context.Context, n Node, to builds.Release, from string, say pipeline.Say) error {
+	release := to.Version.String()
 	facts, err := n.Agent.Facts(ctx, node.FactsIn{Home: d.Layout.Home})
 	if err != nil {
 		return err
 	}
-	from, err := s.builderLike(ctx, d, system(facts))
+	builder, err := d.builderLike(ctx, system(facts), from)
 	if err != nil {
 		return err
 	}
-	built, err := from.Agent.Manifest(ctx, node.ManifestIn{Home: d.Layout.Home, Release: d.Layout.Release(release)})
+	built, err := builder.Agent.Manifest(ctx, node.ManifestIn{Home: d.Layout.Home, Release: d.Layout.Release(release)})
 	if errors.Is(err, node.ErrNotFound) {
 		if slices.ContainsFunc(facts.Releases, func(r node.ReleaseFact) bool { return r.Name == release && r.Complete }) {
-			say("%s has %s from its image; %s has it no more", n.Name, release, from.Name)
+			say("%s has %s from %s; %s has it no more", n.Name, release, from, builder.Name)
 			return nil
 		}
-		return fmt.Errorf("image %d lacks %s, and so does %s: `refit build --to %s` makes it again, then resume", s.b().Image, release, from.Name, release)
+		return fmt.Errorf("%s lacks %s, and so does %s: `refit build --to %s` makes it again, then resume", from, release, builder.Name, release)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read %s on %s: %w", release, from.Name, err)
+		return fmt.Errorf("cannot read %s on %s: %w", release, builder.Name, err)
 	}
-	f := &Facts{To: s.f.To, Made: Made{Digest: built.Digest}}
+	f := &Facts{To: to, Made: Made{Digest: built.Digest}}
 	for _, t := range built.Toolchains {
 		f.Recipe.Toolchain.Artifacts = append(f.Recipe.Toolchain.Artifacts, builds.Artifact{Name: t.Name, Prefix: node.ToolchainsDir + "/" + t.Name, Recipe: t.Recipe})
 	}
 	// A builder that is a node too gets nothing.
-	from.Roles = []hosts.Role{hosts.Builder}
-	d.Fleet = Fleet{from, n}
+	builder.Roles = []hosts.Role{hosts.Builder}
+	d.Fleet = Fleet{builder, n}
 	d.at = ""
 	return place{d, f}.bringAll(ctx, say)
 }
 
-// builderLike is the builder of that system.
-func (s align) builderLike(ctx context.Context, d Deps, here string) (Node, error) {
+// builderLike is the builder of that system; what is on it is from there.
+func (d Deps) builderLike(ctx context.Context, here, from string) (Node, error) {
 	var have []string
 	for _, b := range d.Fleet.With(hosts.Builder) {
 		facts, err := b.Agent.Facts(ctx, node.FactsIn{Home: d.Layout.Home})
@@ -86,7 +87,7 @@ func (s align) builderLike(ctx context.Context, d Deps, here string) (Node, erro
 		}
 		have = append(have, fmt.Sprintf("%s runs %s", b.Name, system(facts)))
 	}
-	return Node{}, fmt.Errorf("image %d is of %s, and no builder is: %v. Give one of that system the role builder first", s.b().Image, here, have)
+	return Node{}, fmt.Errorf("%s is of %s, and no builder is: %v. Give one of that system the role builder first", from, here, have)
 }
 
 // Undo leaves what was placed: nothing there serves.

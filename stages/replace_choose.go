@@ -242,7 +242,7 @@ func (c *conceiving) fleet(ctx context.Context, say pipeline.Say) error {
 	c.f.To.Version, c.f.To.Tag.Name = version, version.String()
 	c.f.Web, c.f.Sidekiq = names(d.webs().But(b.Host)), names(d.sidekiqs().But(b.Host))
 	c.f.Baseline = baseline(v)
-	record, err := d.recorded(ctx)
+	record, err := d.Recorded(ctx)
 	if err != nil {
 		return err
 	}

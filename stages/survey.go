@@ -62,6 +62,9 @@ type View struct {
 	// Front is the balancer, where there is one to ask.
 	Front    FrontState
 	FrontErr error
+	// Recorded is what the keeper has on record that the fleet runs; empty for nothing.
+	Recorded    string
+	RecordedErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -108,6 +111,12 @@ func (d Deps) Look(ctx context.Context, probes []toolchain.Probe, say pipeline.S
 		mu.Lock()
 		defer mu.Unlock()
 		v.Search, v.SearchErr = s, err
+	})
+	wg.Go(func() {
+		r, err := d.Recorded(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		v.Recorded, v.RecordedErr = r.Release, err
 	})
 	d.lookAtBackups(ctx, v, &wg, &mu)
 	if d.Front != nil {
@@ -387,6 +396,9 @@ func runs(d Deps, v *View) (release, refusal string) {
 			}
 		}
 		return "", fmt.Sprintf("%s is no link to a release on any node: see \"adopting a fleet\" in the README", d.Layout.Live)
+	}
+	if lines := OutOfStep(v.live(d.Fleet.Apps()), v.Recorded); len(lines) > 0 {
+		return "", strings.Join(lines, "; ")
 	}
 	var parts []string
 	for _, r := range slices.Sorted(maps.Keys(by)) {

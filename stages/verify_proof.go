@@ -153,7 +153,7 @@ func (v *Verdict) build() string { return v.Release + " " + v.OS + " " + v.Arch 
 // alike holds nodes that run one release to each other, and to what the keeper has on
 // record: a release that was swapped as a whole proves itself, and is another.
 func (d Deps) alike(ctx context.Context, verdicts []Verdict) {
-	recorded, err := d.recorded(ctx)
+	recorded, err := d.Recorded(ctx)
 	by := map[string]map[string][]string{} // release and system, digest, hosts
 	for i := range verdicts {
 		v := &verdicts[i]
@@ -181,8 +181,8 @@ func (d Deps) alike(ctx context.Context, verdicts []Verdict) {
 	}
 }
 
-// recorded is what the keeper has on record; zero where no run has ended yet.
-func (d Deps) recorded(ctx context.Context) (Record, error) {
+// Recorded is what the keeper has on record; zero where no run has ended yet.
+func (d Deps) Recorded(ctx context.Context) (Record, error) {
 	var r Record
 	out, err := d.keeper().Agent.FileGet(ctx, RecordPath)
 	if errors.Is(err, node.ErrNotFound) {

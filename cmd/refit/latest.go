@@ -98,8 +98,8 @@ var errUnread = errors.New("cannot read the journals")
 
 // changesFleet tells whether a run is one to be gone on with or taken back: it changed the fleet.
 func changesFleet(j *pipeline.Journal) bool {
-	if j.Kind == stages.Rehearsing {
-		return !j.Finished() // or it has not destroyed its copy yet
+	if j.Kind == stages.Rehearsing || j.Kind == stages.Aligning {
+		return !j.Finished() // or it has not destroyed its copy yet, or left its node out
 	}
 	return slices.Contains([]string{"upgrade", stages.Replacing, stages.Adding}, j.Kind)
 }

@@ -78,11 +78,16 @@ func (s streams) birth(c *cli.Context, r stages.BirthRequest, command string) er
 	if len(stands) > 0 {
 		return exitWith(exitRefused, refused(stands))
 	}
-	plan := x.birthPlan(x.keeper.Run, facts)
-	if err := s.showBirth(plan, facts); err != nil {
+	return s.agreed(ctx, look, x, execution{plan: x.birthPlan(x.keeper.Run, facts), facts: facts, stop: stop, json: c.Bool("json"), why: command}, c.Bool("yes"))
+}
+
+// agreed runs a plan of few steps that was shown, checked and agreed to.
+func (s streams) agreed(ctx, look context.Context, x *session, e execution, yes bool) error {
+	if err := s.showSteps(e.plan, e.facts); err != nil {
 		return err
 	}
-	for _, step := range plan.Steps {
+	var stands []string
+	for _, step := range e.plan.Steps {
 		if err := step.Check(look, s.progress()); err != nil {
 			stands = append(stands, fmt.Sprintf("%s: %v", step.Name(), err))
 		}
@@ -94,12 +99,12 @@ func (s streams) birth(c *cli.Context, r stages.BirthRequest, command string) er
 		return exitWith(exitRefused, refused(stands))
 	}
 	x.warn(look, s)
-	if !c.Bool("yes") {
-		if err := s.ask(look, fmt.Sprintf("%s on %s?", command, x.config.Fleet)); err != nil {
+	if !yes {
+		if err := s.ask(look, fmt.Sprintf("%s on %s?", e.why, x.config.Fleet)); err != nil {
 			return err
 		}
 	}
-	return x.execute(ctx, s, execution{plan: plan, facts: facts, stop: stop, json: c.Bool("json"), why: command})
+	return x.execute(ctx, s, e)
 }
 
 // birthPlan is the plan of a run that makes a node. Its machines, old and new, come and go
@@ -109,7 +114,8 @@ func (x *session) birthPlan(id string, f *stages.Facts) pipeline.Plan {
 	return stages.Replace(id, x.deps, f)
 }
 
-func (s streams) showBirth(p pipeline.Plan, f *stages.Facts) error {
+// showSteps shows a plan of few steps, and what has to be known of it.
+func (s streams) showSteps(p pipeline.Plan, f *stages.Facts) error {
 	t := tabwriter.NewWriter(s.err, 0, 0, 2, ' ', 0)
 	for i, step := range p.Steps {
 		fmt.Fprintf(t, "%2d\t%s\t%s\n", i+1, step.Name(), step.Why)
@@ -130,6 +136,9 @@ func (x *session) planOf(j *pipeline.Journal, f *stages.Facts) (pipeline.Plan, e
 	}
 	if j.Kind == stages.Rehearsing {
 		return x.rehearsalPlan(j, f)
+	}
+	if j.Kind == stages.Aligning {
+		return x.alignPlan(j, f)
 	}
 	switch {
 	case f.Birth == nil:
@@ -160,6 +169,8 @@ func backOf(j *pipeline.Journal, f *stages.Facts) string {
 	switch {
 	case f.Rehearsal != nil:
 		return "destroys the copy; nothing of the fleet was changed"
+	case f.Align != nil:
+		return fmt.Sprintf("leaves %s out and stopped; the fleet serves without it", f.Align.Host)
 	case f.Birth == nil:
 		return fmt.Sprintf("takes every node from %s back to %s", j.To, j.From)
 	case f.Birth.Old == nil:

@@ -112,6 +112,15 @@ func (x *session) status(ctx context.Context) status {
 	if (j == nil || j.Finished()) && slices.ContainsFunc(st.Hosts, func(h report.HostRow) bool { return strings.Contains(h.State, outOfRotation) }) {
 		st.Next += "; but a node is out of rotation: `refit doctor --fix` puts it back"
 	}
+	if j == nil || j.Finished() {
+		record, err := x.deps.Recorded(ctx)
+		if err != nil {
+			st.KeeperError = err.Error()
+		}
+		if lines := x.outOfStep(st.Hosts, record.Release); len(lines) > 0 {
+			st.Next = strings.Join(lines, "; ")
+		}
+	}
 	return st
 }
 
