@@ -137,6 +137,7 @@ func (c config) check(w *wrongs) {
 	c.checkPolicy(w)
 	c.checkApprovals(w)
 	c.checkNotify(w)
+	c.checkGitHub(w)
 	c.checkHosts(w)
 }
 

@@ -50,6 +50,7 @@ type config struct {
 	Approvals  *approvalsConfig `yaml:"approvals"`
 	Flings     []flingConfig    `yaml:"flings"`
 	Notify     notifyConfig     `yaml:"notify"`
+	GitHub     *gitHubConfig    `yaml:"github"`
 	Metrics    metricsConfig    `yaml:"metrics"`
 
 	dir  string // the folder of the file: relative paths in it start here
