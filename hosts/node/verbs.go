@@ -12,6 +12,7 @@ func (m Machine) Verbs() []Verb {
 		{Name: "inflight", Run: Typed(m.inflight)},
 		{Name: "sync", Run: Typed(m.sync)},
 		{Name: "backup.last", Run: Typed(m.lastBackup)},
+		{Name: "state.read", Run: Typed(m.readState)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},
