@@ -20,6 +20,7 @@ import (
 	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages/drift"
 )
 
 // View is the whole fleet as it was seen in one look. What could not be seen has
@@ -62,6 +63,9 @@ type View struct {
 	// Front is the balancer, where there is one to ask.
 	Front    FrontState
 	FrontErr error
+	// Drift is where the hosts are not what they should be, once that was compared.
+	Drift    []drift.Finding
+	DriftErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -257,6 +261,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		}
 		f.Pre, f.Post = split(lacking(to.Contents, v.Database, true))
 		f.Baseline = baseline(v)
+		d.lookAtDrift(ctx, v)
 		rs, said := rules(d, f, v)
 		refusals = append(refusals, rs...)
 		f.Said = append(f.Said, said...)

@@ -20,15 +20,15 @@ func aState(t *testing.T, tools map[string]func(argv []string) (string, error)) 
 	t.Helper()
 	m := Machine{State: t.TempDir(), Proc: t.TempDir()}
 	for name, text := range map[string]string{
-		"sys/kernel/osrelease":                 "6.12.1-amd64\n",
-		"sys/net/ipv4/ip_local_port_range":     "32768\t60999\n",
-		"net/tcp":                              table("00000000:01BB", "0A", "77", "0100007F:18EB", "0A", "78", "15004D0A:0BB8", "01", "79"),
-		"net/tcp6":                             table("00000000000000000000000000000000:01BB", "0A", "80"),
-		"net/udp":                              table("00000000:007B", "07", "81", "00000000:D431", "07", "82"),
-		"42/stat":                              "42 (nginx) S 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n",
-		"42/comm":                              "nginx\n",
-		"77/stat":                              "77 (nginx: worker) S 42 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n",
-		"77/comm":                              "worker\n",
+		"sys/kernel/osrelease":                  "6.12.1-amd64\n",
+		"sys/net/ipv4/ip_local_port_range":      "32768\t60999\n",
+		"net/tcp":                               table("00000000:01BB", "0A", "77", "0100007F:18EB", "0A", "78", "15004D0A:0BB8", "01", "79"),
+		"net/tcp6":                              table("00000000000000000000000000000000:01BB", "0A", "80"),
+		"net/udp":                               table("00000000:007B", "07", "81", "00000000:D431", "07", "82"),
+		"42/stat":                               "42 (nginx) S 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n",
+		"42/comm":                               "nginx\n",
+		"77/stat":                               "77 (nginx: worker) S 42 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n",
+		"77/comm":                               "worker\n",
 		"../" + filepath.Base(m.Proc) + "/note": "",
 	} {
 		file := m.proc(name)

@@ -95,7 +95,9 @@ func TestEachKindOfDriftIsFoundAloneOnItsHostWithARemedy(t *testing.T) {
 		want  []string
 	}{
 		"a host that does not answer": {
-			func(f Fleet) { *f.node("kirk") = Node{Name: "kirk", Roles: []hosts.Role{hosts.Web}, Err: errors.New("no route")} },
+			func(f Fleet) {
+				*f.node("kirk") = Node{Name: "kirk", Roles: []hosts.Role{hosts.Web}, Err: errors.New("no route")}
+			},
 			[]string{"kirk: unreachable host: no route; expected an answer. bring it back"},
 		},
 		"what could not be read": {

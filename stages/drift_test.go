@@ -1,0 +1,118 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages/drift"
+)
+
+// keys give the same key again, so that a test knows it, or fail.
+type keys struct{ err error }
+
+func (k keys) ComparisonKey(context.Context) ([]byte, error) {
+	return []byte("a key of a test, 32 bytes long.."), k.err
+}
+
+// state is what a host says that is as it should be, but for what was planted.
+func (w *world) state(n Node, in node.StateIn) node.State {
+	w.keys = append(w.keys, in.Key)
+	s := node.State{Packages: map[string]string{"kernel": "6.12.1"}, Ports: []node.Port{{Protocol: "tcp", Address: "*", Port: 22, Program: "sshd"}}}
+	for _, u := range w.units(n).Units {
+		u.ExecStart = execStart(w.d, n, u.Name)
+		s.Units = append(s.Units, node.UnitShape{UnitState: u, Enabled: "enabled", File: "/etc/systemd/system/" + u.Name})
+	}
+	if n.Has(hosts.Proxy) {
+		s.Units = append(s.Units, node.UnitShape{UnitState: node.UnitState{Name: "nginx.service", Load: "loaded", Active: "active"}, Enabled: "enabled"})
+	}
+	if in.EnvFile != "" {
+		s.Env = map[string]string{"LOCAL_DOMAIN": "h1", "DB_PASS": "h2"}
+	}
+	if plant := w.drifts[n.Name]; plant != nil {
+		plant(&s)
+	}
+	return s
+}
+
+func TestAFleetWithoutDriftShowsNoneAndOnlyNodesOfMastodonAreGivenAKey(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.d.Keys = keys{}
+		found, err := w.d.Drift(t.Context())
+		if err != nil || len(found) > 0 {
+			t.Errorf("%v, %v", err, found)
+		}
+		given := 0
+		for _, k := range w.keys {
+			if len(k) > 0 {
+				given++
+			}
+		}
+		if given != 4 || len(w.keys) != len(w.d.Fleet) {
+			t.Errorf("%d of %d hosts were given the key", given, len(w.keys))
+		}
+		if done := w.done(); done != "" {
+			t.Errorf("something was changed: %s", done)
+		}
+	})
+}
+
+func TestDriftIsFoundAndAHostThatIsCutOffIsAFindingToo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.d.Keys = keys{}
+		w.cut["sulu"] = true
+		w.drifts = map[string]func(*node.State){
+			"spock":  func(s *node.State) { s.Env["DB_PASS"] = "h9" },
+			"decker": func(s *node.State) { s.Units[1].ExecStart = "bundle exec sidekiq -q pull" },
+		}
+		found, err := w.d.Drift(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range found {
+			got = append(got, strings.Join(f.Hosts, " ")+" "+string(f.Kind)+" "+f.What)
+		}
+		want := []string{"sulu unreachable host", "decker queues mastodon-sidekiq-scheduler.service", "spock env DB_PASS"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestWithoutAKeyNothingIsComparedAndThatIsSaid(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.d.Keys = keys{errors.New("the keeper is away")}
+		if found, err := w.d.Drift(t.Context()); err == nil || found != nil || len(w.keys) > 0 {
+			t.Errorf("%v, %v", found, err)
+		}
+	})
+}
+
+func TestPreflightSaysHowMuchDriftThereIsAndRefusesNothingForIt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.d.Keys = keys{}
+		w.drifts = map[string]func(*node.State){"kirk": func(s *node.State) { s.Packages["kernel"] = "6.1.0" }}
+		if err := (preflight{w.d, w.f}).Run(t.Context(), pipeline.Say(w.say)); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		if !w.heard("1 ways in which hosts are not what they should be: `refit drift`") {
+			t.Errorf("%q", w.said)
+		}
+	})
+}
+
+func TestThePlanSaysEachDriftAndThatItCouldNotBeCompared(t *testing.T) {
+	l := goodLook(t)
+	l.v.Drift = []drift.Finding{{Kind: drift.Package, Hosts: []string{"kirk"}, What: "kernel", Expected: "6", Found: "5", Remedy: "reboot"}}
+	l.v.DriftErr = errors.New("the keeper is away")
+	refused, said := rules(l.d, l.f, l.v)
+	if all := strings.Join(said, "\n"); len(refused) > 0 || !strings.Contains(all, "drift: kirk: package kernel: 5; expected 6. reboot") || !strings.Contains(all, "drift is not known: the keeper is away") {
+		t.Errorf("refused %q, said %q", refused, said)
+	}
+}
