@@ -58,7 +58,7 @@ func (f *fleet) nothingCopied(t *testing.T) {
 func TestLabAnUpgradeIsRehearsedOnACopyOfAMillionRows(t *testing.T) {
 	full(t)
 	f := on(t, "v4.5.2")
-	config := f.config(t, "\ndatabase:\n", fmt.Sprintf("\ncloud:\n  token: {file: %s}\n  api: %s\n  balancer: pike\n  database: majel\n  born: {from: [%s/32]}\n  rehearse: {closed: [%s:80]}\ndatabase:\n", f.CloudToken(), f.CloudAPI(), lab.Gateway, lab.Gateway))
+	config := f.config(t, "\ndatabase:\n", fmt.Sprintf("\ncloud:\n  token: {file: %s}\n  api: %s\n  balancer: pike\n  database: majel\n  born: {from: [%s/32]}\n  rehearse: {closed: [\"%s:80\"]}\ndatabase:\n", f.CloudToken(), f.CloudAPI(), lab.Gateway, lab.Gateway))
 	f.withDatabase(t, func() {
 		// Its end makes the golden images.
 		f.must(t, 0, config, []string{"upgrade", "--to", "v4.6.0", "--yes"}, "golden: done", "DONE")
