@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/configs"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/stages/drift"
 )
@@ -31,8 +32,8 @@ var comparedPackages = []string{
 	"systemd", "libc6", "openssh-server", "sudo", "ufw", "nftables", "fail2ban", "redis-server", "valkey-server", "linux-image-amd64", "linux-image-cloud-amd64",
 }
 
-// Drift tells where the fleet is not what it should be: each host held against refit.yml
-// and against its peers. It changes nothing on any host. The error is that nothing could be
+// Drift tells where the fleet is not what it should be: each host held against the last
+// commit's files, where there is a repository, against refit.yml and against its peers. It changes nothing on any host. The error is that nothing could be
 // compared; a host that could not be asked is a finding.
 func (d Deps) Drift(ctx context.Context) ([]drift.Finding, error) {
 	key, err := d.Keys.ComparisonKey(ctx)
@@ -40,6 +41,12 @@ func (d Deps) Drift(ctx context.Context) ([]drift.Finding, error) {
 		return nil, fmt.Errorf("cannot compare the hosts' settings: %w", err)
 	}
 	fleet := drift.Fleet{Nodes: make([]drift.Node, len(d.Fleet)), Same: same}
+	var rendered map[string][]configs.File
+	if d.Committed != nil {
+		if _, rendered, err = d.Committed.Rendered(ctx); err != nil {
+			return nil, fmt.Errorf("cannot read what the configuration repository has for each host: %w", err)
+		}
+	}
 	var wg sync.WaitGroup
 	// Each host takes a moment of a processor; a large fleet is not asked all at once.
 	free := make(chan struct{}, comparedAtOnce)
@@ -48,6 +55,9 @@ func (d Deps) Drift(ctx context.Context) ([]drift.Finding, error) {
 			free <- struct{}{}
 			defer func() { <-free }()
 			fleet.Nodes[i] = d.stateOf(ctx, n, key)
+			if files := rendered[n.Name]; len(files) > 0 && fleet.Nodes[i].Err == nil {
+				fleet.Nodes[i].Files, fleet.Nodes[i].FilesErr = others(ctx, n, files)
+			}
 		})
 	}
 	wg.Wait()

@@ -3,11 +3,18 @@ package stages
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"vmst.io/refit/hosts"
+	"vmst.io/refit/hosts/configs"
+	"vmst.io/refit/hosts/hoststest"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages/drift"
@@ -83,6 +90,86 @@ func TestDriftIsFoundAndAHostThatIsCutOffIsAFindingToo(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// repository has these files for each host, or fails.
+type repository struct {
+	files map[string][]configs.File
+	err   error
+}
+
+func (r repository) Rendered(context.Context) (string, map[string][]configs.File, error) {
+	return "c0ffee", r.files, r.err
+}
+
+func TestFilesAreHeldAgainstTheLastCommitAndASecretIsNotShown(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.d.Keys = keys{}
+		file := func(path, content string) configs.File {
+			return configs.File{Path: path, Content: []byte(content), Owner: "root", Group: "root", Mode: 0o644}
+		}
+		w.d.Committed = repository{files: map[string][]configs.File{
+			"kirk":  {file("/etc/a", "x=1\n"), file("/etc/b", "DB_PASS=@refit-secret(DB_PASS)@\n"), file("/etc/c", "c\n")},
+			"spock": {file("/etc/a", "x=1\n")},
+			"sulu":  {file("/etc/a", "x=1\n")},
+		}}
+		// There, beside the secret's reference, somebody changed one file's value.
+		w.put("kirk", "/etc/a", "x=1\n", 0o600)
+		w.put("kirk", "/etc/b", "DB_PASS=canary-value\n", 0o644)
+		w.put("kirk", "/etc/refit/secrets.env", "DB_PASS=another\n", 0o600)
+		w.put("spock", "/etc/a", "x=2\n", 0o644)
+		w.put("sulu", "/etc/a", "x=2\n", 0o644)
+		found, err := w.d.Drift(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range found {
+			got = append(got, fmt.Sprintf("%s %s: %s|%s", strings.Join(f.Hosts, " "), f.What, strings.NewReplacer(me(t), "ME").Replace(f.Found), f.Difference))
+		}
+		want := []string{
+			"kirk /etc/a: its content, but ME 0600|",
+			"sulu spock /etc/a: other content, ME 0644|-x=1\n+x=2\n",
+			"kirk /etc/b: other content, ME 0644 (1 values that look like secrets are not shown)|-DB_PASS=@refit-secret(DB_PASS)@\n+DB_PASS=[hidden]\n",
+			"kirk /etc/c: no such file|",
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%q", got)
+		}
+		w.d.Committed = repository{err: errors.New("no way to the repository")}
+		if _, err := w.d.Drift(t.Context()); err == nil || !strings.Contains(err.Error(), "no way to the repository") {
+			t.Errorf("without the repository: %v", err)
+		}
+	})
+}
+
+// me is "owner:group" of what a test writes.
+func me(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username + ":" + g.Name
+}
+
+// put writes a file of a host's.
+func (w *world) put(host, path, content string, mode fs.FileMode) {
+	w.t.Helper()
+	file := filepath.Join(w.node(host).Agent.Shell.(linked).Shell.(hoststest.NodeShell).Machine.State, "root", path)
+	err := os.MkdirAll(filepath.Dir(file), 0o700)
+	if err == nil {
+		err = os.WriteFile(file, []byte(content), mode)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func TestWithoutAKeyNothingIsComparedAndThatIsSaid(t *testing.T) {

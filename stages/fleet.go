@@ -174,6 +174,8 @@ type Deps struct {
 	Front Front
 	// Keys is for comparing what hosts keep to themselves; nil where nothing is compared.
 	Keys Keys
+	// Committed is the configuration repository; nil where refit.yml names none.
+	Committed Committed
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

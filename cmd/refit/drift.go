@@ -50,7 +50,10 @@ type driftJSON struct {
 }
 
 // notCompared says what this fleet has nothing to be compared with.
-func (*session) notCompared() []string {
+func (x *session) notCompared() []string {
+	if x.deps.Committed != nil {
+		return nil
+	}
 	return []string{"files: refit.yml names no repository of rendered files"}
 }
 

@@ -58,6 +58,8 @@ type Other struct {
 	// Expected and Found are in words, "0644 root:root"; Difference is by line, with
 	// references in the place of secrets.
 	Expected, Found, Difference string
+	// Unknown: it could not be compared, and Found says why.
+	Unknown bool
 }
 
 // Fleet is all that is compared.
@@ -161,9 +163,13 @@ func (c *comparison) blind(n Node) {
 // files: what the last commit renders lies there as it was rendered.
 func (c *comparison) files(n Node) {
 	for _, f := range n.Files {
+		if f.Unknown {
+			c.add(Finding{Kind: Unread, Hosts: []string{n.Name}, What: f.Path, Expected: f.Expected, Found: f.Found, Remedy: "mend that, then ask again: until then it is not known"})
+			continue
+		}
 		c.add(Finding{
 			Kind: File, Hosts: []string{n.Name}, What: f.Path, Expected: f.Expected, Found: f.Found, Difference: f.Difference, Mends: true,
-			Remedy: "`refit drift --mend --host HOST` puts the repository's back, `refit drift --adopt --host HOST` takes the host's into it",
+			Remedy: "put the repository's back on the host, or what the host has into templates/",
 		})
 	}
 }

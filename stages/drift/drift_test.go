@@ -115,7 +115,13 @@ func TestEachKindOfDriftIsFoundAloneOnItsHostWithARemedy(t *testing.T) {
 			func(f Fleet) {
 				f.node("kirk").Files = []Other{{Path: "/etc/a", Expected: "as committed", Found: "other content", Difference: "-a\n+b\n"}}
 			},
-			[]string{"kirk: file /etc/a: other content; expected as committed. `refit drift --mend --host HOST`"},
+			[]string{"kirk: file /etc/a: other content; expected as committed. put the repository"},
+		},
+		"a file that could not be compared": {
+			func(f Fleet) {
+				f.node("kirk").Files = []Other{{Path: "/etc/a", Expected: "as committed", Found: "not known: x", Unknown: true}}
+			},
+			[]string{"kirk: unread /etc/a: not known: x; expected as committed"},
 		},
 		"a file that was changed in the same way on two": {
 			func(f Fleet) {
