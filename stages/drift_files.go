@@ -18,11 +18,11 @@ type Committed interface {
 
 // others are the files of a host that are not what the repository has for it.
 func others(ctx context.Context, n Node, files []configs.File) ([]drift.Other, error) {
-	in := node.LookIn{Contents: true}
+	in := node.StateFilesIn{Contents: true}
 	for _, f := range files {
-		in.Files = append(in.Files, node.LookFile{Path: f.Path, Content: f.Content, Owner: f.Owner, Group: f.Group, Mode: f.Mode})
+		in.Files = append(in.Files, node.StateFile{Path: f.Path, Content: f.Content, Owner: f.Owner, Group: f.Group, Mode: f.Mode})
 	}
-	out, err := n.Agent.LookConfig(ctx, in)
+	out, err := n.Agent.ReadStateFiles(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func others(ctx context.Context, n Node, files []configs.File) ([]drift.Other, e
 	}
 	var found []drift.Other
 	for i, l := range out.Files {
-		if l.State != node.LookSame {
+		if l.State != node.FileSame {
 			found = append(found, other(files[i], l))
 		}
 	}
@@ -39,14 +39,14 @@ func others(ctx context.Context, n Node, files []configs.File) ([]drift.Other, e
 }
 
 // other is one file that is not what it is to be, in words.
-func other(f configs.File, l node.Looked) drift.Other {
+func other(f configs.File, l node.FileSeen) drift.Other {
 	o := drift.Other{Path: f.Path, Expected: "as the last commit renders it, " + rights(f.Owner, f.Group, f.Mode)}
 	switch l.State {
-	case node.LookMissing:
+	case node.FileMissing:
 		o.Found = "no such file"
-	case node.LookRights:
+	case node.FileRights:
 		o.Found = "its content, but " + rights(l.Owner, l.Group, l.Mode)
-	case node.LookOther:
+	case node.FileOther:
 		o.Found = "other content, " + rights(l.Owner, l.Group, l.Mode)
 		o.Difference = drift.Diff(string(f.Content), string(l.Content))
 		if l.Hidden > 0 {

@@ -121,8 +121,8 @@ func TestLabEachKindOfDriftIsFoundAndNamedAndACleanFleetShowsNone(t *testing.T) 
 			[]string{"unit " + worker + ": scotty decker", "queues " + worker + ": scotty"},
 		},
 		{
-			"a setting that no other node has", "spock", "cp -p " + env + " /root/lab-env; echo SMTP_PASSWORD=" + secret + " >> " + env, "cat /root/lab-env > " + env + "; rm /root/lab-env",
-			[]string{"env SMTP_PASSWORD: kirk spock"},
+			"a setting that no other node has", "spock", "cp -p " + env + " /root/lab-env; echo LAB_API_PASSWORD=" + secret + " >> " + env, "cat /root/lab-env > " + env + "; rm /root/lab-env",
+			[]string{"env LAB_API_PASSWORD: kirk spock"},
 		},
 		{
 			"a setting with another value", "spock", "cp -p " + env + " /root/lab-env; sed -i 's/^DB_PASS=.*/DB_PASS=" + secret + "/' " + env, "cat /root/lab-env > " + env + "; rm /root/lab-env",

@@ -13,7 +13,7 @@ func (m Machine) Verbs() []Verb {
 		{Name: "sync", Run: Typed(m.sync)},
 		{Name: "backup.last", Run: Typed(m.lastBackup)},
 		{Name: "state.read", Run: Typed(m.readState)},
-		{Name: "config.look", Run: Typed(m.lookConfig)},
+		{Name: "state.files", Run: Typed(m.stateFiles)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},

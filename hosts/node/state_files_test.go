@@ -23,28 +23,28 @@ func TestAFileIsHeldAgainstWhatItIsToBeWithTheHostsOwnSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(SecretsFile, "# theirs\nDB_PASS='canary-one'\nTINY=ab\n", 0o600)
+	write(stateSecrets, "# theirs\nDB_PASS=canary-one\nTINY=ab\n", 0o600)
 	const want = "HOST=a\nDB_PASS=@refit-secret(DB_PASS)@\n"
 	for name, test := range map[string]struct {
 		text  string
 		mode  fs.FileMode
-		state LookState
+		state FileState
 		found string
 		hid   int
 	}{
-		"as it is to be":           {"HOST=a\nDB_PASS=canary-one\n", 0o640, LookSame, "", 0},
-		"another mode":             {"HOST=a\nDB_PASS=canary-one\n", 0o644, LookRights, "", 0},
-		"another line":             {"HOST=b\nDB_PASS=canary-one\n", 0o640, LookOther, "HOST=b\nDB_PASS=@refit-secret(DB_PASS)@\n", 0},
-		"another secret":           {"HOST=a\nDB_PASS=canary-two\n", 0o640, LookOther, "HOST=a\nDB_PASS=[hidden]\n", 1},
-		"a secret nobody knows of": {"HOST=a\nSMTP_PASSWORD=canary-two\n", 0o640, LookOther, "HOST=a\nSMTP_PASSWORD=[hidden]\n", 1},
-		"one in a header":          {"proxy_set_header X-Auth-Token canary-two;\n", 0o640, LookOther, "proxy_set_header X-Auth-Token [hidden];\n", 1},
-		"one in an address":        {"URL=redis://u:canary-two@10.0.0.1/0\n", 0o640, LookOther, "URL=redis://u:[hidden]@10.0.0.1/0\n", 1},
-		"one by its looks":         {"X=canaryCANARY0123456789abcdEF\n", 0o640, LookOther, "X=[hidden]\n", 1},
-		"a key":                    {"-----BEGIN RSA PRIVATE KEY-----\ncanary\n", 0o640, LookOther, "[hidden]\n", 1},
-		"paths of keys are none":   {"ssl_certificate_key /etc/ssl/private/a.key;\nssl_session_tickets off;\n", 0o640, LookOther, "ssl_certificate_key /etc/ssl/private/a.key;\nssl_session_tickets off;\n", 0},
+		"as it is to be":           {"HOST=a\nDB_PASS=canary-one\n", 0o640, FileSame, "", 0},
+		"another mode":             {"HOST=a\nDB_PASS=canary-one\n", 0o644, FileRights, "", 0},
+		"another line":             {"HOST=b\nDB_PASS=canary-one\n", 0o640, FileOther, "HOST=b\nDB_PASS=@refit-secret(DB_PASS)@\n", 0},
+		"another secret":           {"HOST=a\nDB_PASS=canary-two\n", 0o640, FileOther, "HOST=a\nDB_PASS=[hidden]\n", 1},
+		"a secret nobody knows of": {"HOST=a\nSMTP_PASSWORD=canary-two\n", 0o640, FileOther, "HOST=a\nSMTP_PASSWORD=[hidden]\n", 1},
+		"one in a header":          {"proxy_set_header X-Auth-Token canary-two;\n", 0o640, FileOther, "proxy_set_header X-Auth-Token [hidden];\n", 1},
+		"one in an address":        {"URL=redis://u:canary-two@10.0.0.1/0\n", 0o640, FileOther, "URL=redis://u:[hidden]@10.0.0.1/0\n", 1},
+		"one by its looks":         {"X=canaryCANARY0123456789abcdEF\n", 0o640, FileOther, "X=[hidden]\n", 1},
+		"a key":                    {"-----BEGIN RSA PRIVATE KEY-----\ncanary\n", 0o640, FileOther, "[hidden]\n", 1},
+		"paths of keys are none":   {"ssl_certificate_key /etc/ssl/private/a.key;\nssl_session_tickets off;\n", 0o640, FileOther, "ssl_certificate_key /etc/ssl/private/a.key;\nssl_session_tickets off;\n", 0},
 	} {
 		write("/etc/env", test.text, test.mode)
-		out, err := m.lookConfig(t.Context(), LookIn{Files: []LookFile{{Path: "/etc/env", Content: []byte(want), Mode: 0o640}}, Contents: true}, nil, nil)
+		out, err := m.stateFiles(t.Context(), StateFilesIn{Files: []StateFile{{Path: "/etc/env", Content: []byte(want), Mode: 0o640}}, Contents: true}, nil, nil)
 		if err != nil || len(out.Files) != 1 {
 			t.Fatalf("%s: %v, %+v", name, err, out)
 		}
@@ -70,12 +70,12 @@ func TestAFileThatCannotBeComparedIsUnknownWithTheReasonAndNotTheSame(t *testing
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"/etc/a":    "unknown: " + SecretsFile + " on this host lacks GONE",
+		"/etc/a":    "unknown: " + stateSecrets + " on this host lacks GONE",
 		"/etc/dir":  "unknown: it is no plain file",
 		"/etc/link": "unknown: it is no plain file",
 		"/etc/none": "missing: ",
 	} {
-		out, err := m.lookConfig(t.Context(), LookIn{Files: []LookFile{{Path: path, Content: []byte("x=@refit-secret(GONE)@"), Mode: 0o600}}}, nil, nil)
+		out, err := m.stateFiles(t.Context(), StateFilesIn{Files: []StateFile{{Path: path, Content: []byte("x=@refit-secret(GONE)@"), Mode: 0o600}}}, nil, nil)
 		if err != nil || len(out.Files) != 1 {
 			t.Fatalf("%s: %v", path, err)
 		}
@@ -84,7 +84,7 @@ func TestAFileThatCannotBeComparedIsUnknownWithTheReasonAndNotTheSame(t *testing
 		}
 	}
 	for _, path := range []string{"etc/a", "/etc/../a", "/etc//a"} {
-		if _, err := m.lookConfig(t.Context(), LookIn{Files: []LookFile{{Path: path}}}, nil, nil); err == nil {
+		if _, err := m.stateFiles(t.Context(), StateFilesIn{Files: []StateFile{{Path: path}}}, nil, nil); err == nil {
 			t.Errorf("%s is taken for a path", path)
 		}
 	}

@@ -19,44 +19,46 @@ import (
 	"syscall"
 )
 
-// SecretsFile holds a host's secrets, root's alone: lines of NAME=value, for which files
+// stateSecrets holds a host's secrets, root's alone: lines of NAME=value, for which files
 // of the configuration repository have references.
-const SecretsFile = "/etc/refit/secrets.env"
+const stateSecrets = "/etc/refit/secrets.env"
 
-// LookFile is a file as a host is to have it.
-type LookFile struct {
+// StateFile is a file as a host is to have it.
+type StateFile struct {
 	Path string `json:"path"`
 	// Content has references, "@refit-secret(NAME)@", in the place of secrets.
-	Content      []byte      `json:"content"`
-	Owner, Group string      `json:",omitempty"`
-	Mode         fs.FileMode `json:"mode"`
+	Content []byte      `json:"content"`
+	Owner   string      `json:"owner,omitempty"`
+	Group   string      `json:"group,omitempty"`
+	Mode    fs.FileMode `json:"mode"`
 }
 
-// LookIn asks whether files are as they are to be.
-type LookIn struct {
-	Files []LookFile `json:"files"`
+// StateFilesIn asks whether files are as they are to be.
+type StateFilesIn struct {
+	Files []StateFile `json:"files"`
 	// Contents: of those that are not, what is there is wanted too.
 	Contents bool `json:"contents,omitempty"`
 }
 
-// LookState is how a file stands to what it is to be.
-type LookState string
+// FileState is how a file stands to what it is to be.
+type FileState string
 
 // The states of a file.
 const (
-	LookSame    LookState = "same"
-	LookOther   LookState = "other"   // other content; owner and mode may differ too
-	LookRights  LookState = "mode"    // another owner, group or mode alone
-	LookMissing LookState = "missing" // no such file
-	LookUnknown LookState = "unknown" // it could not be compared; Error says why
+	FileSame    FileState = "same"
+	FileOther   FileState = "other"   // other content; owner and mode may differ too
+	FileRights  FileState = "mode"    // another owner, group or mode alone
+	FileMissing FileState = "missing" // no such file
+	FileUnknown FileState = "unknown" // it could not be compared; Error says why
 )
 
-// Looked is one file as it is.
-type Looked struct {
-	Path         string      `json:"path"`
-	State        LookState   `json:"state"`
-	Owner, Group string      `json:",omitempty"`
-	Mode         fs.FileMode `json:"mode,omitempty"`
+// FileSeen is one file as it is.
+type FileSeen struct {
+	Path  string      `json:"path"`
+	State FileState   `json:"state"`
+	Owner string      `json:"owner,omitempty"`
+	Group string      `json:"group,omitempty"`
+	Mode  fs.FileMode `json:"mode,omitempty"`
 	// Content is what is there, with references in the place of secrets, and without what
 	// looks like a secret that has no name; Hidden is how many values were left out.
 	Content []byte `json:"content,omitempty"`
@@ -64,39 +66,39 @@ type Looked struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// LookOut is the files in the order asked for.
-type LookOut struct {
-	Files []Looked `json:"files"`
+// StateFilesOut is the files in the order asked for.
+type StateFilesOut struct {
+	Files []FileSeen `json:"files"`
 }
 
-// LookConfig asks a host whether files are as they are to be. It changes nothing, and no
+// ReadStateFiles asks a host whether files are as they are to be. It changes nothing, and no
 // secret leaves the host.
-func (a *Agent) LookConfig(ctx context.Context, in LookIn) (LookOut, error) {
-	return call[LookOut](ctx, a, "config.look", in, nil, nil)
+func (a *Agent) ReadStateFiles(ctx context.Context, in StateFilesIn) (StateFilesOut, error) {
+	return call[StateFilesOut](ctx, a, "state.files", in, nil, nil)
 }
 
 // mostContent bounds what is read of a file.
 const mostContent = 1 << 20
 
-// lookConfig is the verb config.look.
-func (m Machine) lookConfig(_ context.Context, in LookIn, _ io.Reader, _ func(string)) (LookOut, error) {
-	secrets, err := m.secrets()
+// stateFiles is the verb state.files.
+func (m Machine) stateFiles(_ context.Context, in StateFilesIn, _ io.Reader, _ func(string)) (StateFilesOut, error) {
+	secrets, err := m.namedSecrets()
 	if err != nil {
-		return LookOut{}, err
+		return StateFilesOut{}, err
 	}
-	var out LookOut
+	var out StateFilesOut
 	for _, f := range in.Files {
 		if !filepath.IsAbs(f.Path) || filepath.Clean(f.Path) != f.Path {
 			return out, fmt.Errorf("%q is no clean absolute path", f.Path)
 		}
-		out.Files = append(out.Files, m.look(f, secrets, in.Contents))
+		out.Files = append(out.Files, m.seen(f, secrets, in.Contents))
 	}
 	return out, nil
 }
 
-// secrets reads the host's secrets; there may be none.
-func (m Machine) secrets() (map[string]string, error) {
-	b, err := os.ReadFile(m.root(SecretsFile))
+// namedSecrets reads the host's secrets; there may be none.
+func (m Machine) namedSecrets() (map[string]string, error) {
+	b, err := os.ReadFile(m.root(stateSecrets))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -108,7 +110,7 @@ func (m Machine) secrets() (map[string]string, error) {
 		line = strings.TrimSuffix(line, "\n")
 		name, value, ok := strings.Cut(line, "=")
 		if ok && !strings.HasPrefix(strings.TrimSpace(line), "#") {
-			out[strings.TrimSpace(name)] = unquote(strings.TrimSpace(value))
+			out[strings.TrimSpace(name)] = value // as it stands
 		}
 	}
 	return out, nil
@@ -129,20 +131,20 @@ func filled(content []byte, secrets map[string]string) ([]byte, error) {
 	})
 	if len(lacks) > 0 {
 		slices.Sort(lacks)
-		return nil, fmt.Errorf("%s on this host lacks %s", SecretsFile, strings.Join(slices.Compact(lacks), ", "))
+		return nil, fmt.Errorf("%s on this host lacks %s", stateSecrets, strings.Join(slices.Compact(lacks), ", "))
 	}
 	return out, nil
 }
 
-func (m Machine) look(f LookFile, secrets map[string]string, contents bool) Looked {
-	l := Looked{Path: f.Path}
-	unknown := func(err error) Looked {
-		l.State, l.Error = LookUnknown, err.Error()
+func (m Machine) seen(f StateFile, secrets map[string]string, contents bool) FileSeen {
+	l := FileSeen{Path: f.Path}
+	unknown := func(err error) FileSeen {
+		l.State, l.Error = FileUnknown, err.Error()
 		return l
 	}
 	info, err := os.Lstat(m.root(f.Path))
 	if errors.Is(err, fs.ErrNotExist) {
-		l.State = LookMissing
+		l.State = FileMissing
 		return l
 	}
 	if err != nil {
@@ -161,13 +163,13 @@ func (m Machine) look(f LookFile, secrets map[string]string, contents bool) Look
 	case err != nil:
 		return unknown(err)
 	case !bytes.Equal(want, there):
-		l.State = LookOther
+		l.State = FileOther
 	case f.Owner != "" && f.Owner != l.Owner, f.Group != "" && f.Group != l.Group, f.Mode.Perm() != l.Mode:
-		l.State = LookRights
+		l.State = FileRights
 	default:
-		l.State = LookSame
+		l.State = FileSame
 	}
-	if contents && l.State == LookOther {
+	if contents && l.State == FileOther {
 		l.Content, l.Hidden = withoutSecrets(there, f.Content, secrets)
 	}
 	return l
