@@ -6,9 +6,11 @@ import (
 	"slices"
 	"sync"
 
+	"vmst.io/refit/builds/toolchain"
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/configs"
 	"vmst.io/refit/hosts/node"
+	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages/drift"
 )
 
@@ -89,11 +91,20 @@ func (d Deps) stateOf(ctx context.Context, n Node, key []byte) drift.Node {
 	return out
 }
 
-// lookAtDrift compares the fleet, where somebody gives the key for it.
-func (d Deps) lookAtDrift(ctx context.Context, v *View) {
-	if d.Keys != nil {
-		v.Drift, v.DriftErr = d.Drift(ctx)
+// lookWithDrift is Look with the hosts compared at the same time, where somebody gives the
+// key for it.
+func (d Deps) lookWithDrift(ctx context.Context, probes []toolchain.Probe, say pipeline.Say) *View {
+	if d.Keys == nil {
+		return d.Look(ctx, probes, say)
 	}
+	var found []drift.Finding
+	var err error
+	var wg sync.WaitGroup
+	wg.Go(func() { found, err = d.Drift(ctx) })
+	v := d.Look(ctx, probes, say)
+	wg.Wait()
+	v.Drift, v.DriftErr = found, err
+	return v
 }
 
 // drift is said and not refused: the fleet serves with it, and it may be why the upgrade is
@@ -102,7 +113,13 @@ func (j *judgement) drift() {
 	if j.v.DriftErr != nil {
 		j.say("drift is not known: %v", j.v.DriftErr)
 	}
-	for _, f := range j.v.Drift {
+	for _, f := range j.v.Drift[:min(len(j.v.Drift), driftSaid)] {
 		j.say("drift: %s", f)
 	}
+	if more := len(j.v.Drift) - driftSaid; more > 0 {
+		j.say("drift: and %d more, which `refit drift` tells", more)
+	}
 }
+
+// driftSaid is how many findings a plan tells one by one.
+const driftSaid = 8

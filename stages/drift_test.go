@@ -197,9 +197,10 @@ func TestPreflightSaysHowMuchDriftThereIsAndRefusesNothingForIt(t *testing.T) {
 func TestThePlanSaysEachDriftAndThatItCouldNotBeCompared(t *testing.T) {
 	l := goodLook(t)
 	l.v.Drift = []drift.Finding{{Kind: drift.Package, Hosts: []string{"kirk"}, What: "kernel", Expected: "6", Found: "5", Remedy: "reboot"}}
+	l.v.Drift = slices.Repeat(l.v.Drift, driftSaid+3)
 	l.v.DriftErr = errors.New("the keeper is away")
 	refused, said := rules(l.d, l.f, l.v)
-	if all := strings.Join(said, "\n"); len(refused) > 0 || !strings.Contains(all, "drift: kirk: package kernel: 5; expected 6. reboot") || !strings.Contains(all, "drift is not known: the keeper is away") {
+	if all := strings.Join(said, "\n"); len(refused) > 0 || !strings.Contains(all, "drift: kirk: package kernel: 5; expected 6. reboot") || !strings.Contains(all, "drift is not known: the keeper is away") || !strings.Contains(all, "drift: and 3 more") || strings.Count(all, "drift: kirk") != driftSaid {
 		t.Errorf("refused %q, said %q", refused, said)
 	}
 }

@@ -26,8 +26,7 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	// What users meet while the hosts are asked counts as well.
 	began := time.Now()
 	users, blind := s.d.newSite(ctx, Baseline{})
-	v := s.d.Look(ctx, []toolchain.Probe{}, say)
-	s.d.lookAtDrift(ctx, v)
+	v := s.d.lookWithDrift(ctx, []toolchain.Probe{}, say)
 	refused := unreachable(s.d, v)
 	if len(refused) == 0 {
 		if release, refusal := runs(s.d, v); refusal != "" {

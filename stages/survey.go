@@ -237,7 +237,11 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		return nil, nil, nil, err
 	}
 	probes := toolchain.Probes(r.Overrides)
-	v := d.Look(ctx, probes, say)
+	look := d.lookWithDrift
+	if r.First { // nothing that is refit's is there to be compared
+		look = d.Look
+	}
+	v := look(ctx, probes, say)
 	if refusals := unreachable(d, v); len(refusals) > 0 {
 		return nil, v, refusals, errors.Join(slices.Collect(maps.Values(v.Unreachable))...)
 	}
@@ -261,7 +265,6 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		}
 		f.Pre, f.Post = split(lacking(to.Contents, v.Database, true))
 		f.Baseline = baseline(v)
-		d.lookAtDrift(ctx, v)
 		rs, said := rules(d, f, v)
 		refusals = append(refusals, rs...)
 		f.Said = append(f.Said, said...)

@@ -224,7 +224,7 @@ func withoutSecrets(text, expected []byte, secrets map[string]string) (out []byt
 	referred, lines := map[string]bool{}, map[string]bool{}
 	for line := range strings.Lines(string(expected)) {
 		lines[line] = true
-		if k := keyOfLine.FindStringSubmatch(line); k != nil && secretReference.MatchString(line) {
+		if k := keyOfLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); k != nil && secretReference.MatchString(line) {
 			referred[k[1]] = true
 		}
 	}

@@ -89,3 +89,10 @@ func TestAFileThatCannotBeComparedIsUnknownWithTheReasonAndNotTheSame(t *testing
 		}
 	}
 }
+
+func TestTheValueOfANameThatHasAReferenceIsHiddenWhateverTheNameSays(t *testing.T) {
+	got, hidden := withoutSecrets([]byte("HOST=a\nPLACE=canary\n"), []byte("HOST=b\nPLACE=@refit-secret(PLACE)@\n"), nil)
+	if string(got) != "HOST=a\nPLACE=[hidden]\n" || hidden != 1 {
+		t.Errorf("%q, %d hidden", got, hidden)
+	}
+}

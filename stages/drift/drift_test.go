@@ -207,6 +207,14 @@ func TestEachKindOfDriftIsFoundAloneOnItsHostWithARemedy(t *testing.T) {
 			func(f Fleet) { f.node("kirk").State.Packages["openssl"] = "3.0.1" },
 			[]string{"kirk: package openssl: has 3.0.1; expected as spock has 3.5.1. bring openssl to one version"},
 		},
+		"another version of a package on the node that keeps the lease": {
+			func(f Fleet) {
+				n := f.node("spock")
+				n.Roles = append(n.Roles, hosts.Keeper)
+				n.State.Packages["openssl"] = "3.0.1"
+			},
+			[]string{"spock: package openssl: has 3.0.1; expected as kirk has 3.5.1"},
+		},
 		"another kernel": {
 			func(f Fleet) { f.node("decker").State.Packages["kernel"] = "6.1.0" },
 			[]string{"decker: package kernel: has 6.1.0; expected as scotty, uhura has 6.12.1"},
