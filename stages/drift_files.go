@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -14,6 +15,38 @@ import (
 type Committed interface {
 	// Rendered is the branch's head, and what it has rendered for each host.
 	Rendered(ctx context.Context) (commit string, byHost map[string][]configs.File, err error)
+}
+
+// Branch is the configuration repository's one; *git.Config is one.
+type Branch interface {
+	// Fetch brings the branch and returns its head, "" where it does not exist yet.
+	Fetch(ctx context.Context) (head string, err error)
+	FS(commit string) (fs.FS, error)
+}
+
+// LastCommit is what the head of a branch has rendered. Where refit never committed to it,
+// that is nothing.
+func LastCommit(b Branch) Committed { return lastCommit{b} }
+
+type lastCommit struct{ Branch }
+
+func (l lastCommit) Rendered(ctx context.Context) (string, map[string][]configs.File, error) {
+	head, err := l.Fetch(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	tree, err := l.FS(head)
+	if err != nil {
+		return head, nil, err
+	}
+	_, files, err := configs.ReadTree(tree)
+	if errors.Is(err, configs.ErrNoLock) {
+		return head, nil, nil
+	}
+	if err != nil {
+		return head, nil, fmt.Errorf("commit %.12s: %w", head, err)
+	}
+	return head, files, nil
 }
 
 // others are the files of a host that are not what the repository has for it.

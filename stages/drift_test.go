@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"vmst.io/refit/hosts"
 	"vmst.io/refit/hosts/configs"
@@ -143,6 +144,41 @@ func TestFilesAreHeldAgainstTheLastCommitAndASecretIsNotShown(t *testing.T) {
 			t.Errorf("without the repository: %v", err)
 		}
 	})
+}
+
+// aBranch has one commit, c0ffee, of this tree.
+type aBranch struct{ tree fstest.MapFS }
+
+func (aBranch) Fetch(context.Context) (string, error) { return "c0ffee", nil }
+
+func (b aBranch) FS(commit string) (fs.FS, error) {
+	if commit != "c0ffee" {
+		return nil, errors.New("no such commit")
+	}
+	return b.tree, nil
+}
+
+func TestWhatTheLastCommitRendersIsReadBackAndABranchWithoutALockHasNothing(t *testing.T) {
+	rendered := map[string][]configs.File{"kirk": {{Path: "/etc/a", Content: []byte("x=1\n"), Owner: "root", Group: "root", Mode: 0o640, Check: configs.CheckNone}}}
+	tree, err := configs.Tree(rendered, configs.Release{Version: "v4.5.15", Commit: strings.Repeat("a1", 20), Tree: strings.Repeat("b2", 20)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := aBranch{fstest.MapFS{}}
+	for name, content := range tree {
+		b.tree[name] = &fstest.MapFile{Data: content, Mode: 0o644}
+	}
+	head, files, err := LastCommit(b).Rendered(t.Context())
+	if err != nil || head != "c0ffee" || len(files["kirk"]) != 1 || string(files["kirk"][0].Content) != "x=1\n" || files["kirk"][0].Mode != 0o640 {
+		t.Errorf("%s, %v, %v", head, files, err)
+	}
+	b.tree["rendered/kirk/etc/a"].Data = []byte("x=2\n")
+	if _, _, err := LastCommit(b).Rendered(t.Context()); err == nil || !strings.Contains(err.Error(), "commit c0ffee") {
+		t.Errorf("a rendered file that somebody edited: %v", err)
+	}
+	if _, files, err := LastCommit(aBranch{fstest.MapFS{}}).Rendered(t.Context()); err != nil || len(files) > 0 {
+		t.Errorf("a branch without a lock: %v, %v", files, err)
+	}
 }
 
 // me is "owner:group" of what a test writes.

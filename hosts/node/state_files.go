@@ -202,7 +202,7 @@ var (
 	// userInfo is the password of an URL.
 	userInfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^/\s:@"']*:)([^\s/@"']+)(@)`)
 	longWord = regexp.MustCompile(`[A-Za-z0-9+/_-]{24,}={0,2}`)
-	harmless = regexp.MustCompile(`(?i)^["']?(/[^\s"']*|\$[A-Za-z_{][^\s"']*|@refit-secret\([A-Za-z0-9_]+\)@|true|false|yes|no|on|off|none|optional|required|[0-9]{1,5})?["']?$`)
+	harmless = regexp.MustCompile(`(?i)^["']?(/[^\s"']*|\$[A-Za-z_{][^\s"']*|@refit-secret\([A-Za-z0-9_]+\)@|\[hidden\]|true|false|yes|no|on|off|none|optional|required|[0-9]{1,5})?["']?$`)
 )
 
 // withoutSecrets is a text with references for the host's secrets, and without the values
