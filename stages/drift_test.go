@@ -146,12 +146,12 @@ func TestFilesAreHeldAgainstTheLastCommitAndASecretIsNotShown(t *testing.T) {
 	})
 }
 
-// aBranch has one commit, c0ffee, of this tree.
-type aBranch struct{ tree fstest.MapFS }
+// driftBranch has one commit, c0ffee, of this tree.
+type driftBranch struct{ tree fstest.MapFS }
 
-func (aBranch) Fetch(context.Context) (string, error) { return "c0ffee", nil }
+func (driftBranch) Fetch(context.Context) (string, error) { return "c0ffee", nil }
 
-func (b aBranch) FS(commit string) (fs.FS, error) {
+func (b driftBranch) FS(commit string) (fs.FS, error) {
 	if commit != "c0ffee" {
 		return nil, errors.New("no such commit")
 	}
@@ -164,7 +164,7 @@ func TestWhatTheLastCommitRendersIsReadBackAndABranchWithoutALockHasNothing(t *t
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := aBranch{fstest.MapFS{}}
+	b := driftBranch{fstest.MapFS{}}
 	for name, content := range tree {
 		b.tree[name] = &fstest.MapFile{Data: content, Mode: 0o644}
 	}
@@ -176,7 +176,7 @@ func TestWhatTheLastCommitRendersIsReadBackAndABranchWithoutALockHasNothing(t *t
 	if _, _, err := LastCommit(b).Rendered(t.Context()); err == nil || !strings.Contains(err.Error(), "commit c0ffee") {
 		t.Errorf("a rendered file that somebody edited: %v", err)
 	}
-	if _, files, err := LastCommit(aBranch{fstest.MapFS{}}).Rendered(t.Context()); err != nil || len(files) > 0 {
+	if _, files, err := LastCommit(driftBranch{fstest.MapFS{}}).Rendered(t.Context()); err != nil || len(files) > 0 {
 		t.Errorf("a branch without a lock: %v, %v", files, err)
 	}
 }
