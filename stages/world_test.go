@@ -81,7 +81,9 @@ type world struct {
 	permits   map[string]node.PermitOut      // by host, where it is not the usual one
 	meddled   string                         // the host on which a unit dies as it is sealed
 
-	copies copies // of the database
+	copies copies                       // of the database
+	drifts map[string]func(*node.State) // by host: what is otherwise there than it should be
+	keys   [][]byte                     // with which hosts were asked to hash
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -216,6 +218,7 @@ func (w *world) verbs(n Node) []node.Verb {
 			return f, nil
 		}),
 		answer(w, n, "nginx.facts", func(nginx.UpstreamIn) (nginx.Facts, error) { return nginx.Facts{Active: true}, nil }),
+		answer(w, n, "state.read", func(in node.StateIn) (node.State, error) { return w.state(n, in), nil }),
 		answer(w, n, "sync", func(struct{}) (struct{}, error) {
 			deed("sync")
 			return struct{}{}, nil

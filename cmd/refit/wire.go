@@ -123,6 +123,7 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireKeeper(run, command); err != nil {
 		return nil, err
 	}
+	x.deps.Keys = x.keeper
 	knownHosts, err := c.path(c.SSH.KnownHosts)
 	if err != nil {
 		return nil, err

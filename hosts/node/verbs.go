@@ -12,6 +12,8 @@ func (m Machine) Verbs() []Verb {
 		{Name: "inflight", Run: Typed(m.inflight)},
 		{Name: "sync", Run: Typed(m.sync)},
 		{Name: "backup.last", Run: Typed(m.lastBackup)},
+		{Name: "state.read", Run: Typed(m.readState)},
+		{Name: "state.files", Run: Typed(m.stateFiles)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},
