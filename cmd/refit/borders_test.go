@@ -20,6 +20,7 @@ const module = "vmst.io/refit"
 // docs/dependencies.md is the same table for people.
 var doors = map[string][]string{
 	"github.com/Masterminds/semver/v3":    {"builds", "builds/toolchain"},
+	"github.com/aymanbagabas/go-udiff":    {"hosts/configs"},
 	"github.com/cenkalti/backoff/v5":      {"builds", "hosts/cloud", "hosts/github", "hosts/ssh"},
 	"github.com/charmbracelet/lipgloss":   {"pipeline/report"},
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
@@ -27,7 +28,7 @@ var doors = map[string][]string{
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
 	"github.com/getkin/kin-openapi":       {"hosts/cloud/cloudtest"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
-	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
+	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/configs", "hosts/lab"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
 	"github.com/hiddeco/sshsig":           {"hosts/ssh"},
 	"github.com/jackc/pgx/v5":             {"hosts/mastodon"},
