@@ -3,8 +3,26 @@ package git
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
+
+	gogit "github.com/go-git/go-git/v5"
+	gitconfig "github.com/go-git/go-git/v5/config"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+)
+
+var (
+	// ErrRejected: the server will not have the push, whatever it holds: a protected
+	// branch, a hook, a token that may only read. Pushing again does not help.
+	ErrRejected = errors.New("the server refuses the push")
+	// ErrNoBranch: the repository has branches and not this one.
+	ErrNoBranch = errors.New("no such branch")
 )
 
 // Person is who a commit is by.
@@ -41,56 +59,155 @@ type ConfigOptions struct {
 	Silence time.Duration
 }
 
-// Entry is a commit as Log tells of it.
-type Entry struct {
-	// Commit is the hash; Parents are those of its parents.
-	Commit  string
-	Parents []string
-	Author  Person
-	Time    time.Time
-	// Subject is the message's first line, Body the rest.
-	Subject, Body string
-	// Signed tells whether it has a signature; whose, and whether it is true, is not said.
-	Signed bool
+// Config is the bare clone of a config repository. Of several that share a folder,
+// in one process or in many, one at a time writes there.
+type Config struct {
+	opts ConfigOptions
+
+	mu   sync.Mutex
+	repo *gogit.Repository
 }
-
-// Config is the bare clone of a config repository. It is safe for one process at a
-// time to write, which a lock of the folder holds.
-type Config struct{ opts ConfigOptions }
-
-var errNotYet = errors.New("hosts/git: this part is not written yet")
 
 // OpenConfig opens the clone, or makes an empty one. It asks nothing of the repository.
-func OpenConfig(ctx context.Context, opts ConfigOptions) (*Config, error) {
-	return &Config{opts: opts}, nil
+func OpenConfig(_ context.Context, opts ConfigOptions) (*Config, error) {
+	if opts.URL == "" || opts.Dir == "" {
+		return nil, errors.New("cannot open the config repository without a URL and a directory")
+	}
+	if err := branchName(opts.Branch); err != nil {
+		return nil, err
+	}
+	if err := opts.Author.fault(); err != nil {
+		return nil, err
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	c := &Config{opts: opts}
+	if _, err := c.remote(); err != nil { // a URL that cannot be read is said now
+		return nil, err
+	}
+	return c, c.open()
 }
 
-// Fetch brings the branch and returns its head's hash; "" for a branch that does not
-// exist yet.
-func (c *Config) Fetch(ctx context.Context) (head string, err error) { return "", errNotYet }
-
-// FS is the tree of a commit that was fetched or made here; "" is an empty tree.
-func (c *Config) FS(commit string) (fs.FS, error) { return nil, errNotYet }
-
-// Commit makes a commit on base ("" for the first one): base's tree with the changes,
-// a nil content removes the file. The same inputs and time give the same hash. Where
-// nothing changes it returns base.
-func (c *Config) Commit(ctx context.Context, base string, changes map[string][]byte, message string) (commit string, err error) {
-	return "", errNotYet
+func (p Person) fault() error {
+	if p.Name == "" || p.Email == "" || strings.ContainsAny(p.Name+p.Email, "<>\n\x00") || strings.TrimSpace(p.Name) != p.Name {
+		return fmt.Errorf("commits to the config repository need a name and an address of who makes them, not %q <%q>", p.Name, p.Email)
+	}
+	return nil
 }
 
-// Push moves the branch from base to commit, which must descend from base. A branch that
-// is not at base any more gives ErrMoved and stays as it is; nothing is ever forced. An
-// answer that is lost is looked up by fetching; ErrUnreachable means that nobody knows.
-func (c *Config) Push(ctx context.Context, commit, base string) error { return errNotYet }
+func branchName(name string) error {
+	if err := plumbing.NewBranchReferenceName(name).Validate(); name == "" || err != nil {
+		return fmt.Errorf("%q cannot be the name of a branch", name)
+	}
+	return nil
+}
 
-// Propose pushes commit to a branch of its own, such as refit/RUN, from which a pull
-// request can be opened. The branch may exist already with this very commit, or be an
-// ancestor of it; another state gives ErrMoved.
-func (c *Config) Propose(ctx context.Context, commit, branch string) error { return errNotYet }
+// open opens the clone anew: another process may have brought packs since.
+func (c *Config) open() error {
+	repo, err := gogit.PlainOpen(c.opts.Dir)
+	if errors.Is(err, gogit.ErrRepositoryNotExists) {
+		if err = os.MkdirAll(c.opts.Dir, 0o700); err == nil { // a config repository is not everybody's
+			repo, err = gogit.PlainInit(c.opts.Dir, true)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot open the clone of the config repository in %s: %w", c.opts.Dir, err)
+	}
+	c.repo = repo
+	return nil
+}
 
-// Log lists the last n commits of the fetched branch that changed path (a file or a
-// folder; "" for all), the newest first.
-func (c *Config) Log(ctx context.Context, path string, n int) ([]Entry, error) {
-	return nil, errNotYet
+// remote is the way to the repository, with the token of this moment.
+func (c *Config) remote() (*Mirror, error) {
+	o := Options{URL: c.opts.URL, Dir: c.opts.Dir, KnownHosts: c.opts.KnownHosts, KeyFile: c.opts.Key, Silence: c.opts.Silence}
+	isHTTP := strings.HasPrefix(o.URL, "http://") || strings.HasPrefix(o.URL, "https://")
+	if c.opts.Token != nil && isHTTP {
+		token, err := c.opts.Token()
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the token for the config repository: %w", err)
+		}
+		if token != "" {
+			// GitHub takes any name beside a token; this one is what it gives its apps.
+			o.Username, o.Password = "x-access-token", token
+		}
+	}
+	url, auth, err := remoteOf(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Mirror{objects: objects{url: url, repo: c.repo}, opts: o, auth: auth}, nil
+}
+
+// locked calls do with the folder for this process alone and the clone as it is now.
+func (c *Config) locked(ctx context.Context, do func() error) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lock, err := os.OpenFile(filepath.Join(c.opts.Dir, "refit.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot lock the clone of the config repository: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := flock(ctx, lock); err != nil {
+		return fmt.Errorf("cannot lock %s, which another refit is writing to: %w", c.opts.Dir, err)
+	}
+	if err := c.open(); err != nil {
+		return err
+	}
+	return do()
+}
+
+// Fetch brings the branch and returns its head's hash; "" for a repository that is
+// empty. One that has other branches only gives ErrNoBranch.
+func (c *Config) Fetch(ctx context.Context) (head string, err error) {
+	err = c.locked(ctx, func() error {
+		head, err = c.fetch(ctx, c.opts.Branch)
+		return err
+	})
+	return head, err
+}
+
+// tracking is where a branch's last known head is kept.
+func tracking(branch string) plumbing.ReferenceName {
+	return plumbing.NewRemoteReferenceName("origin", branch)
+}
+
+func (c *Config) fetch(ctx context.Context, branch string) (string, error) {
+	m, err := c.remote()
+	if err != nil {
+		return "", err
+	}
+	remote := gogit.NewRemote(c.repo.Storer, &gitconfig.RemoteConfig{Name: "origin", URLs: []string{m.url}})
+	spec := gitconfig.RefSpec("+" + plumbing.NewBranchReferenceName(branch).String() + ":" + tracking(branch).String())
+	err = m.watched(ctx, m.cacheSize, func(ctx context.Context, progress io.Writer) error {
+		return remote.FetchContext(ctx, &gogit.FetchOptions{
+			Auth: m.auth, Tags: gogit.NoTags, Progress: progress, Force: true, RefSpecs: []gitconfig.RefSpec{spec},
+		})
+	})
+	var missing gogit.NoMatchingRefSpecError
+	switch {
+	case err == nil, errors.Is(err, gogit.NoErrAlreadyUpToDate):
+	case errors.Is(err, transport.ErrEmptyRemoteRepository):
+		if err := c.repo.Storer.RemoveReference(tracking(branch)); err != nil {
+			return "", fmt.Errorf("cannot forget the branch %s of %s, which is gone: %w", branch, m.url, err)
+		}
+		return "", nil
+	case errors.As(err, &missing):
+		return "", fmt.Errorf("%s: %w %s: make it there, or name the right one in refit.yml", m.url, ErrNoBranch, branch)
+	default:
+		return "", m.failed("fetch branch "+branch+" of", err)
+	}
+	return c.known(branch)
+}
+
+// known is the head of a branch as it was fetched last; "" if it never was.
+func (c *Config) known(branch string) (string, error) {
+	ref, err := c.repo.Reference(tracking(branch), true)
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot read the branch %s in %s: %w", branch, c.opts.Dir, err)
+	}
+	return ref.Hash().String(), nil
 }
