@@ -172,6 +172,8 @@ type Deps struct {
 	Backups *Backups
 	// Front is the balancer before the proxies; nil for none that can be asked.
 	Front Front
+	// Configs is the fleet's files in its config repository; nil where there is none.
+	Configs *Configuration
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

@@ -38,6 +38,7 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	if len(refused) == 0 {
 		refused, _ = rules(s.d, s.f, v)
 	}
+	refused = append(refused, s.d.staleConfigs(ctx, s.f)...)
 	if len(refused) > 0 {
 		return pipeline.Refuse("%w", errors.New(strings.Join(refused, "\n  ")))
 	}

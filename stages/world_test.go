@@ -82,6 +82,8 @@ type world struct {
 	meddled   string                         // the host on which a unit dies as it is sealed
 
 	copies copies // of the database
+
+	secretless map[string][]string // by host: the secrets that it lacks
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -191,7 +193,7 @@ func (w *world) verbs(n Node) []node.Verb {
 	deed := func(format string, args ...any) {
 		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
 	}
-	return append(w.copying(n), []node.Verb{
+	return append(append(w.copying(n), w.configuring(n)...), []node.Verb{
 		answer(w, n, "fence.show", func(struct{}) (node.Fence, error) { return node.Fence{Epoch: 1, Verbs: w.orphans[n.Name]}, nil }),
 		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
 			f := hostFacts(w.d, n, w.f)
