@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +19,8 @@ const rehearsalRows = 1_000_000
 func (f *fleet) standing(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for host, units := range appUnits {
+	for _, host := range slices.Sorted(maps.Keys(appUnits)) {
+		units := appUnits[host]
 		fmt.Fprintf(&b, "%s: %s\n", host, f.over(t, host, "sh", "-c",
 			"readlink /home/mastodon/live; ls /home/mastodon/releases; cat /var/lib/refit/fence; sha256sum /home/mastodon/.env.production /var/lib/refit/permit /etc/stunnel/*.conf /etc/hosts; systemctl show -p MainPID "+strings.Join(units, " ")))
 	}
