@@ -413,3 +413,31 @@ func TestThePlanCommitsBeforeItChangesAndSaysWhatChangesWhere(t *testing.T) {
 		}
 	})
 }
+
+func TestDoctorSaysWhatTheConfigRepositoryLacks(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		b := w.configured()
+		says := func(refusal, known string) {
+			t.Helper()
+			refused, said := w.d.ExamineConfigs(t.Context())
+			if got := strings.Join(refused, "\n"); (refusal == "") != (got == "") || !strings.Contains(got, refusal) {
+				t.Errorf("refused: %q, wanted %q", got, refusal)
+			}
+			if got := strings.Join(said, "\n"); (known == "") != (got == "") || !strings.Contains(got, known) {
+				t.Errorf("said: %q, wanted %q", got, known)
+			}
+		}
+		says("", "committed nothing there yet")
+		w.surveyed()
+		if err := (intend{w.d, w.f, "u-1"}).Run(t.Context(), w.say); err != nil {
+			t.Fatal(err)
+		}
+		says("", "")
+		b.push(map[string]string{"templates/web/etc/motd": "otherwise\n"}, "a person's")
+		says("", "kirk:/etc/motd, spock:/etc/motd")
+		b.push(map[string]string{"rendered/kirk/etc/motd": "by hand\n"}, "a person's")
+		says("its content is not the one that the lock names", "")
+		b.away = git.ErrUnreachable
+		says("the config repository: ", "")
+	})
+}
