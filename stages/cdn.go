@@ -26,6 +26,9 @@ func (cdn) Name() string { return "copy assets to the CDN" }
 
 // Check asks whether the bucket can be listed at all.
 func (s cdn) Check(ctx context.Context, _ pipeline.Say) error {
+	if s.d.CDN == nil {
+		return pipeline.Refuse("%w", errNoCDN)
+	}
 	if _, err := s.d.CDN.Bucket.List(ctx, ".refit/"); err != nil {
 		return fmt.Errorf("cannot list %s: %w", s.d.CDN.Bucket, err)
 	}
@@ -33,6 +36,9 @@ func (s cdn) Check(ctx context.Context, _ pipeline.Say) error {
 }
 
 func (s cdn) Run(ctx context.Context, say pipeline.Say) error {
+	if s.d.CDN == nil {
+		return pipeline.Refuse("%w", errNoCDN)
+	}
 	all := map[string]store.Asset{}
 	// The old release's too: it may have been put on the nodes by another hand.
 	for _, from := range []struct {

@@ -27,19 +27,14 @@ type dump struct {
 
 func (dump) Name() string { return "dump" }
 
-// dumps tells whether this upgrade is to dump the database first.
-func (d Deps) dumps(f *Facts) bool {
-	if d.Backups == nil {
-		return false
-	}
-	return d.Backups.Dump == DumpAlways || d.Backups.Dump == DumpOneWay && len(f.Post) > 0
-}
-
 func (dump) Check(context.Context, pipeline.Say) error { return nil }
 
 func (s dump) Run(ctx context.Context, say pipeline.Say) error {
+	if s.d.Backups == nil {
+		return pipeline.Refuse("%w", errNoBackups)
+	}
 	if s.d.Store == nil {
-		return pipeline.Refuse("%s", noStore(s.d.Backups.Dump))
+		return pipeline.Refuse("%s", noStore(s.f.asked(s.d).Dump))
 	}
 	found, err := s.d.Store.FindDump(ctx, s.d.Backups.Fleet, s.run)
 	if err == nil {
@@ -151,6 +146,10 @@ type Dumpers struct {
 	Err   map[string]error
 }
 
+// asked tells whether nodes were asked. They are not where refit.yml asks for no dump any
+// more since the plan was made; the step itself asks again.
+func (d Dumpers) asked() bool { return d.Tools != nil }
+
 // lookForDumpers asks every node that can reach the database.
 func (d Deps) lookForDumpers(ctx context.Context) Dumpers {
 	out := Dumpers{map[string]mastodon.DumpTools{}, map[string]error{}}
@@ -198,12 +197,14 @@ func noStore(p DumpPolicy) string {
 // dumpable: what a dump needs is there. It takes no room on any host.
 func (j *judgement) dumpable() {
 	switch {
-	case !j.d.dumps(j.f):
+	case !j.f.asked(j.d).dumps(j.f):
+	case j.d.Backups == nil:
+		j.refuse("%v", errNoBackups)
 	case j.d.Store == nil:
-		j.refuse("%s", noStore(j.d.Backups.Dump))
+		j.refuse("%s", noStore(j.f.asked(j.d).Dump))
 	case j.v.StoreErr != nil:
 		j.refuse("the store cannot be asked, and the database is to be dumped to it: %v", j.v.StoreErr)
-	case j.v.DatabaseErr == nil:
+	case j.v.DatabaseErr == nil && j.v.Dumpers.asked():
 		if _, why := dumper(j.d, j.v.Dumpers, j.v.Database); why != "" {
 			j.refuse("%s", why)
 		}

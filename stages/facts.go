@@ -21,6 +21,9 @@ type Facts struct {
 	Made
 	// Others are what is made of To for nodes of other systems (survey).
 	Others []Made `json:"others,omitempty"`
+	// Asked is what refit.yml asked for when the plan was made, as far as it decides which
+	// steps there are; nil in a journal of a refit that did not write it down (survey).
+	Asked *Asked `json:"asked,omitempty"`
 	// Said are what must be said aloud in the plan: overrides, what could not be
 	// checked (survey).
 	Said []string `json:"said,omitempty"`

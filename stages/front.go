@@ -18,9 +18,9 @@ import (
 type Front interface {
 	// State is which proxies users are sent to and what the balancer's own checks say.
 	State(ctx context.Context) (FrontState, error)
-	// Traffic is what users were answered by the balancer between two times; known is
-	// false where its metrics have nothing of that time.
-	Traffic(ctx context.Context, from, to time.Time) (sum nginx.Traffic, known bool, err error)
+	// Traffic is what users were answered by the balancer between two times; newest is when
+	// the last sample of it was taken, zero where its metrics have nothing of that time.
+	Traffic(ctx context.Context, from, to time.Time) (sum nginx.Traffic, newest time.Time, err error)
 }
 
 // FrontState is a balancer at one moment.
@@ -33,6 +33,8 @@ type FrontState struct {
 	Behind, Strangers []string
 	// Well is what the balancer's checks say of each host; one that lacks is not known.
 	Well map[string]bool
+	// Checked is when that was found out, by the balancer's own account.
+	Checked map[string]time.Time
 	// Unknown is why nothing is known of the checks; "" where something is.
 	Unknown string
 }
@@ -110,15 +112,21 @@ type frontWatch struct {
 	mu    sync.Mutex
 	next  time.Time // not asked again before
 	wrong error     // of the last answers
-	ill   []string  // of the answer before
 	told  map[string]bool
+	// ill is since which check a host is ill, bad since which sample too many answers were
+	// errors; zero for not. Another look at the same one finds nothing new.
+	ill map[string]time.Time
+	bad time.Time
 }
 
 func (d Deps) newFrontWatch(base Baseline, since time.Time, say pipeline.Say) *frontWatch {
-	return &frontWatch{d: d, base: base, since: since, say: say, told: map[string]bool{}}
+	return &frontWatch{d: d, base: base, since: since, say: say, told: map[string]bool{}, ill: map[string]time.Time{}}
 }
 
-// look is nil when the balancer has nothing against the site.
+// look is nil when the balancer has nothing against the site. What it has against it was
+// found by two of its samples, one after the other, each from after the watch's beginning:
+// the gate's own patience with one bad look is of no use here, since between two questions
+// it looks at one answer many times.
 func (w *frontWatch) look(ctx context.Context) error {
 	if w.d.Front == nil {
 		return nil
@@ -143,8 +151,8 @@ func (w *frontWatch) silent(ctx context.Context, what, format string, err error)
 	w.tell(what, format, err)
 }
 
-// checks fails when the balancer finds the same proxy ill twice in a row: one answer
-// may be of the moment at which nginx was reloaded.
+// checks fails when the balancer finds the same proxy ill twice in a row: one check may be
+// of the moment at which nginx was reloaded.
 func (w *frontWatch) checks(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, frontPatience)
 	defer cancel()
@@ -153,12 +161,21 @@ func (w *frontWatch) checks(ctx context.Context) error {
 		w.silent(ctx, "checks", "the balancer cannot be asked for the proxies' health, which is not watched meanwhile: %v", err)
 		return nil
 	}
-	before := w.ill
-	w.ill = s.ill(w.d.proxies())
+	ill := s.ill(w.d.proxies())
 	var still []string
-	for _, name := range w.ill {
-		if slices.Contains(before, name) {
-			still = append(still, name)
+	for _, p := range w.d.proxies() {
+		at := s.Checked[p.Name]
+		_, known := s.Well[p.Name]
+		if known && !slices.Contains(ill, p.Name) {
+			delete(w.ill, p.Name)
+		}
+		if !slices.Contains(ill, p.Name) || at.Before(w.since) {
+			continue // what was before is not of this deed
+		}
+		if first, before := w.ill[p.Name]; !before {
+			w.ill[p.Name] = at
+		} else if at.After(first) {
+			still = append(still, p.Name)
 		}
 	}
 	if len(still) > 0 {
@@ -170,16 +187,26 @@ func (w *frontWatch) checks(ctx context.Context) error {
 func (w *frontWatch) answers(ctx context.Context, now time.Time) error {
 	within, cancel := context.WithTimeout(ctx, frontPatience)
 	defer cancel()
-	t, known, err := w.d.Front.Traffic(within, w.since, now)
+	t, newest, err := w.d.Front.Traffic(within, w.since, now)
 	switch {
 	case err != nil:
 		w.silent(ctx, "traffic", "the balancer's metrics cannot be read, so its answers are not counted meanwhile: %v", err)
-	case !known && now.Sub(w.since) >= frontLag:
-		w.tell("traffic", "the balancer's metrics have nothing of the last %s: its answers are not counted, the proxies' logs are", now.Sub(w.since).Round(time.Second))
-	case known && t.Requests >= leastRequests && t.ErrorRate() > w.base.Errors+w.d.Limits.Errors:
-		return fmt.Errorf("the balancer answered %d of %d requests with a 5xx since %s", t.Errors, t.Requests, w.since.UTC().Format("15:04:05Z"))
+		return nil
+	case newest.Before(w.since):
+		if now.Sub(w.since) >= frontLag {
+			w.tell("traffic", "the balancer's metrics have nothing of the last %s: its answers are not counted, the proxies' logs are", now.Sub(w.since).Round(time.Second))
+		}
+		return nil
+	case t.Requests < leastRequests || t.ErrorRate() <= w.base.Errors+w.d.Limits.Errors:
+		w.bad = time.Time{}
+		return nil
+	case w.bad.IsZero():
+		w.bad = newest
+		return nil
+	case !newest.After(w.bad):
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the balancer answered %d of %d requests with a 5xx since %s", t.Errors, t.Requests, w.since.UTC().Format("15:04:05Z"))
 }
 
 func (w *frontWatch) tell(what, format string, args ...any) {

@@ -19,6 +19,8 @@ type aFront struct {
 	state FrontState
 	sum   nginx.Traffic
 	known bool
+	// every is how often its samples are taken; 0 for one at each question.
+	every time.Duration
 	// err is of both questions, hangs is how long each takes.
 	err   error
 	hangs time.Duration
@@ -32,15 +34,33 @@ func (f *aFront) State(ctx context.Context) (FrontState, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state, f.err
+	s := f.state
+	s.Checked = map[string]time.Time{}
+	for name := range s.Well {
+		s.Checked[name] = f.sampled()
+	}
+	return s, f.err
 }
 
-func (f *aFront) Traffic(ctx context.Context, from, _ time.Time) (nginx.Traffic, bool, error) {
+// sampled is when the balancer last measured.
+func (f *aFront) sampled() time.Time {
+	if f.every == 0 {
+		return time.Now()
+	}
+	return time.Now().Truncate(f.every)
+}
+
+func (f *aFront) Traffic(ctx context.Context, from, _ time.Time) (nginx.Traffic, time.Time, error) {
 	f.asked, f.from = append(f.asked, time.Now()), from
 	if err := pause(ctx, f.hangs); err != nil {
-		return nginx.Traffic{}, false, err
+		return nginx.Traffic{}, time.Time{}, err
 	}
-	return f.sum, f.known, f.err
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.known {
+		return nginx.Traffic{}, time.Time{}, f.err
+	}
+	return f.sum, f.sampled(), f.err
 }
 
 func goodFront() *aFront {
@@ -198,6 +218,44 @@ func TestABalancerThatFindsAProxyIllTwiceFailsTheWatch(t *testing.T) {
 				}
 				if err != nil {
 					failsWith(t, err, "the checks of the balancer pike fail on sulu")
+				}
+			})
+		})
+	}
+}
+
+func TestASampleOfTheBalancersIsCountedOnceHoweverOftenItIsLookedAt(t *testing.T) {
+	bad := func(f *aFront) {
+		f.state.Well = map[string]bool{"sulu": false, "chekov": true}
+		f.sum = nginx.Traffic{Requests: 1000, Errors: 900}
+	}
+	good := func(f *aFront) { f.state.Well, f.sum = goodFront().state.Well, goodFront().sum }
+	for name, test := range map[string]struct {
+		course []func(*aFront) // one for each sample
+		fails  bool
+	}{
+		"one bad sample":                 {[]func(*aFront){good, bad, good, good}, false},
+		"two, with a good one between":   {[]func(*aFront){good, bad, good, bad, good}, false},
+		"two in a row":                   {[]func(*aFront){good, bad, bad, bad}, true},
+		"one from before the deed began": {[]func(*aFront){bad, bad, good, good}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				f := goodFront()
+				f.every = 2 * time.Minute
+				w.d.Front = f
+				// The deed begins a moment after the first sample.
+				time.Sleep(time.Until(time.Now().Truncate(f.every).Add(f.every + time.Second)))
+				for i, set := range test.course {
+					time.AfterFunc(time.Duration(i)*f.every-time.Second, func() {
+						f.mu.Lock()
+						defer f.mu.Unlock()
+						set(f)
+					})
+				}
+				err := w.d.watch(t.Context(), w.f, "the site is well", time.Duration(len(test.course))*f.every-10*time.Second, nil, w.say)
+				if (err != nil) != test.fails {
+					t.Errorf("%v", err)
 				}
 			})
 		})

@@ -237,7 +237,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 	if refusals := unreachable(d, v); len(refusals) > 0 {
 		return nil, v, refusals, errors.Join(slices.Collect(maps.Values(v.Unreachable))...)
 	}
-	f := &Facts{To: to}
+	f := &Facts{To: to, Asked: d.asks()}
 	refusals, err := d.from(ctx, r, v, f)
 	if err != nil || len(refusals) > 0 {
 		return f, v, refusals, err

@@ -15,10 +15,11 @@ import (
 func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	p := pipeline.Plan{ID: id, Kind: "upgrade", From: f.From.Version.String(), To: f.To.Version.String(), Facts: f}
 	add := func(s pipeline.Step) { p.Steps = append(p.Steps, s) }
+	asked := f.asked(d)
 
 	// Every fact that could stop the run, asked of all hosts at once, before anything is touched.
 	add(pipeline.Step{Stage: preflight{d, f}, Why: "ask every host, the database, Redis and the proxies what could stop the upgrade"})
-	if d.Seal {
+	if asked.Seal {
 		// Before any image is taken of a node: what a clone of it must not start.
 		add(pipeline.Step{Stage: seal{d}, Why: "let no unit of Mastodon's start on a clone of a node"})
 	}
@@ -33,9 +34,9 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	add(pipeline.Step{Stage: place{d, f}, Why: "put it on every node, not live, and boot it there once"})
 	// Before any page of the new release is served, its files answer on every web node.
 	add(pipeline.Step{Stage: bridge{d, f}, Why: "let both web nodes serve the hashed files of both releases"})
-	if d.CDN != nil {
+	if asked.CDN != "" {
 		// The same for the host that pages name instead of the web nodes.
-		add(pipeline.Step{Stage: cdn{d, f}, Why: "copy its hashed files to the bucket behind " + d.CDN.Host})
+		add(pipeline.Step{Stage: cdn{d, f}, Why: "copy its hashed files to the bucket behind " + asked.CDN})
 	}
 	// What the fleet is about to be, committed and pushed before the first change that users
 	// could feel.
@@ -58,11 +59,11 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 		add(pipeline.Step{Stage: configsOf{d, f, n}, Why: "change " + strings.Join(f.Configs.Differ[n.Name], ", "), Host: n.Name, Switches: true})
 	}
 
-	if d.dumps(f) {
+	if asked.dumps(f) {
 		// To the store, while nothing of the schema has changed and nothing holds tables.
 		add(pipeline.Step{Stage: dump{d, f, id}, Why: "dump the database to the store, and read the dump's contents back"})
 	}
-	if d.Backups != nil && len(f.Pre) > 0 {
+	if asked.Restore && len(f.Pre) > 0 {
 		add(pipeline.Step{Stage: restorePoint{d, f, false}, Why: "note the instant that the database could be restored to"})
 	}
 	// Additive migrations, while the old code serves: new code never meets an old schema.
@@ -91,7 +92,7 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 
 	// The last time at which the way back costs nothing.
 	add(pipeline.Step{Stage: soak{d, f}, Why: "ask every gate again until the time is over", Expect: d.Holds.Soak})
-	if d.Backups != nil && len(f.Post) > 0 {
+	if asked.Restore && len(f.Post) > 0 {
 		add(pipeline.Step{Stage: restorePoint{d, f, true}, Why: "note the instant that the database could be restored to, once more"})
 	}
 	// The point of no return, if the database lacks any of them.

@@ -51,11 +51,14 @@ var doors = map[string][]string{
 // testDoors are what tests import beyond the doors of their own folder.
 var testDoors = map[string][]string{
 	"github.com/alicebob/miniredis/v2":         {"hosts/mastodon"},
+	"github.com/chromedp/cdproto":              {"pipeline/report/webpage"},
+	"github.com/chromedp/chromedp":             {"pipeline/report/webpage"},
 	"github.com/getkin/kin-openapi":            {"hosts/github/githubtest"},
 	"github.com/google/go-cmp":                 {"builds", "builds/attest", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
 	"github.com/muesli/termenv":                {"pipeline/report"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"builds/attest"},
 	"github.com/yuin/goldmark":                 {"pipeline/report"},
+	"golang.org/x/net/html":                    {"pipeline/report/webpage"},
 }
 
 // leaves of hosts that its other folders, and those of builds, may import.

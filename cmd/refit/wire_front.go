@@ -17,7 +17,7 @@ import (
 type fronted interface {
 	Balancer(ctx context.Context, idOrName string) (cloud.Balancer, error)
 	Droplets(ctx context.Context, tag string) ([]cloud.Droplet, error)
-	BalancerHealth(ctx context.Context, b cloud.Balancer) (map[int]bool, error)
+	BalancerHealth(ctx context.Context, b cloud.Balancer) (map[int]cloud.Checked, error)
 	BalancerTraffic(ctx context.Context, balancer string, from, to time.Time) (cloud.Traffic, error)
 }
 
@@ -89,7 +89,7 @@ func (f *front) State(ctx context.Context) (stages.FrontState, error) {
 	if err != nil {
 		return stages.FrontState{}, fmt.Errorf("droplets behind the balancer %s: %w", f.balancer, err)
 	}
-	s := stages.FrontState{Name: b.Name, Status: b.Status, Well: map[string]bool{}}
+	s := stages.FrontState{Name: b.Name, Status: b.Status, Well: map[string]bool{}, Checked: map[string]time.Time{}}
 	s.Behind, s.Strangers = sortOut(b, f.hosts, droplets)
 	b.Droplets = membersOf(b, droplets)
 	well, err := api.BalancerHealth(ctx, b)
@@ -106,17 +106,18 @@ func (f *front) State(ctx context.Context) (stages.FrontState, error) {
 	for _, h := range f.hosts {
 		if d, err := dropletOf(h, droplets); err == nil {
 			if is, known := well[d.ID]; known {
-				s.Well[h.Name] = is
+				s.Well[h.Name], s.Checked[h.Name] = is.Well, is.At
 			}
 		}
 	}
 	return s, nil
 }
 
-// Traffic is the balancer's own count, an estimate of its samples of rates.
-func (f *front) Traffic(ctx context.Context, from, to time.Time) (nginx.Traffic, bool, error) {
+// Traffic is the balancer's own count, an estimate of its samples of rates; newest is when
+// the last of them was taken.
+func (f *front) Traffic(ctx context.Context, from, to time.Time) (sum nginx.Traffic, newest time.Time, err error) {
 	if to.Sub(from) < time.Second { // its times are whole seconds
-		return nginx.Traffic{}, false, nil
+		return nginx.Traffic{}, time.Time{}, nil
 	}
 	f.mu.Lock()
 	id := f.id
@@ -124,20 +125,23 @@ func (f *front) Traffic(ctx context.Context, from, to time.Time) (nginx.Traffic,
 	if id == "" {
 		s, err := f.lookUp(ctx)
 		if err != nil {
-			return nginx.Traffic{}, false, err
+			return nginx.Traffic{}, time.Time{}, err
 		}
 		id = s.ID
 	}
 	api, err := f.open()
 	if err != nil {
-		return nginx.Traffic{}, false, err
+		return nginx.Traffic{}, time.Time{}, err
 	}
 	t, err := api.BalancerTraffic(ctx, id, from, to)
 	if errors.Is(err, cloud.ErrNotFound) {
-		return nginx.Traffic{}, false, nil
+		return nginx.Traffic{}, time.Time{}, nil
 	}
 	if err != nil {
-		return nginx.Traffic{}, false, err
+		return nginx.Traffic{}, time.Time{}, err
 	}
-	return nginx.Traffic{Requests: int(math.Round(t.Requests)), Errors: int(math.Round(t.Errors))}, t.Samples > 0, nil
+	if t.Samples == 0 {
+		return nginx.Traffic{}, time.Time{}, nil
+	}
+	return nginx.Traffic{Requests: int(math.Round(t.Requests)), Errors: int(math.Round(t.Errors))}, t.Newest, nil
 }

@@ -16,7 +16,7 @@ import (
 // aFronted is an account that is asked for its balancer.
 type aFronted struct {
 	*anAccount
-	well       map[int]bool
+	well       map[int]cloud.Checked
 	wellErr    error
 	traffic    cloud.Traffic
 	trafficErr error
@@ -24,7 +24,7 @@ type aFronted struct {
 	asked      []string // balancers, for their traffic
 }
 
-func (a *aFronted) BalancerHealth(_ context.Context, b cloud.Balancer) (map[int]bool, error) {
+func (a *aFronted) BalancerHealth(_ context.Context, b cloud.Balancer) (map[int]cloud.Checked, error) {
 	a.members = b.Droplets
 	return a.well, a.wellErr
 }
@@ -46,20 +46,21 @@ func aFrontOf(a *aFronted) *front {
 }
 
 func TestTheBalancerIsToldInTheFleetsOwnNames(t *testing.T) {
-	a := &aFronted{anAccount: seed(), well: map[int]bool{11: true, 12: false, 51: true}}
+	a := &aFronted{anAccount: seed(), well: map[int]cloud.Checked{11: {Well: true, At: time.Unix(100, 0)}, 12: {At: time.Unix(160, 0)}, 51: {Well: true}}}
 	a.balancers[0].Droplets = []int{12, 11, 51, 999}
 	s, err := aFrontOf(a).State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Name != "pike" || s.Status != "active" || !slices.Equal(s.Behind, []string{"sulu", "chekov"}) ||
-		!slices.Equal(s.Strangers, []string{"droplet 51 (khan.vmst.io)", "droplet 999"}) || !maps.Equal(s.Well, map[string]bool{"sulu": true, "chekov": false}) || s.Unknown != "" {
+		!slices.Equal(s.Strangers, []string{"droplet 51 (khan.vmst.io)", "droplet 999"}) || !maps.Equal(s.Well, map[string]bool{"sulu": true, "chekov": false}) || s.Unknown != "" ||
+		s.Checked["sulu"].Unix() != 100 || s.Checked["chekov"].Unix() != 160 {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestABalancerByTagHasTheDropletsWithTheTag(t *testing.T) {
-	a := &aFronted{anAccount: seed(), well: map[int]bool{11: true}}
+	a := &aFronted{anAccount: seed(), well: map[int]cloud.Checked{11: {Well: true}}}
 	a.balancers[0].Droplets, a.balancers[0].Tag = nil, "edge"
 	a.droplets[0].Tags = []string{"edge"}
 	s, err := aFrontOf(a).State(t.Context())
@@ -80,7 +81,7 @@ func TestChecksThatCannotBeReadAreNotKnownAndABalancerThatCannotIsAnError(t *tes
 		"its droplets":         {func(a *aFronted) { a.fails = map[string]error{"Droplets": errNoWay} }, "", errNoWay},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &aFronted{anAccount: seed(), well: map[int]bool{11: true}}
+			a := &aFronted{anAccount: seed(), well: map[int]cloud.Checked{11: {Well: true}}}
 			test.spoil(a)
 			s, err := aFrontOf(a).State(t.Context())
 			if !errors.Is(err, test.err) || !strings.Contains(s.Unknown, test.unknown) || (test.unknown == "") != (s.Unknown == "") {
@@ -96,16 +97,17 @@ func TestTheBalancersCountIsKnownOnlyWhereItHasRequests(t *testing.T) {
 		err     error
 		known   bool
 	}{
-		"requests":        {cloud.Traffic{Requests: 99.7, Errors: 3.2, Samples: 4}, nil, true},
+		"requests":        {cloud.Traffic{Requests: 99.7, Errors: 3.2, Samples: 4, Newest: time.Unix(100, 0)}, nil, true},
 		"no samples":      {cloud.Traffic{Requests: 7}, nil, false},
 		"no such metrics": {cloud.Traffic{}, cloud.ErrNotFound, false},
 		"an error":        {cloud.Traffic{Requests: 9}, errNoWay, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &aFronted{anAccount: seed(), traffic: test.traffic, trafficErr: test.err}
-			sum, known, err := aFrontOf(a).Traffic(t.Context(), time.Now().Add(-time.Minute), time.Now())
-			if known != test.known || (err != nil) != errors.Is(test.err, errNoWay) || known && (sum.Requests != 100 || sum.Errors != 3) || !slices.Equal(a.asked, []string{"lb-1"}) {
-				t.Errorf("%+v, %v, %v; asked %q", sum, known, err, a.asked)
+			sum, newest, err := aFrontOf(a).Traffic(t.Context(), time.Now().Add(-time.Minute), time.Now())
+			known := newest.Equal(time.Unix(100, 0))
+			if known != test.known || known == newest.IsZero() || (err != nil) != errors.Is(test.err, errNoWay) || known && (sum.Requests != 100 || sum.Errors != 3) || !slices.Equal(a.asked, []string{"lb-1"}) {
+				t.Errorf("%+v, %v, %v; asked %q", sum, newest, err, a.asked)
 			}
 		})
 	}
@@ -113,8 +115,8 @@ func TestTheBalancersCountIsKnownOnlyWhereItHasRequests(t *testing.T) {
 
 func TestNothingIsAskedOfTimeThatHasNotPassed(t *testing.T) {
 	a := &aFronted{anAccount: seed()}
-	if _, known, err := aFrontOf(a).Traffic(t.Context(), time.Now(), time.Now()); known || err != nil || len(a.asked) > 0 {
-		t.Errorf("%v, %v; asked %q", known, err, a.asked)
+	if _, newest, err := aFrontOf(a).Traffic(t.Context(), time.Now(), time.Now()); !newest.IsZero() || err != nil || len(a.asked) > 0 {
+		t.Errorf("%v, %v; asked %q", newest, err, a.asked)
 	}
 }
 

@@ -16,10 +16,16 @@ import (
 // minutes late, and what is older says nothing of now.
 const healthWindow = 10 * time.Minute
 
+// Checked is what a balancer's checks said of a droplet, and when.
+type Checked struct {
+	Well bool
+	At   time.Time
+}
+
 // BalancerHealth is what a balancer's checks last said of each droplet behind it, by the
 // droplet's ID; one that lacks is not known. The balancer itself has no such field: it is
 // read from its metrics and needs the scope monitoring:read.
-func (c *Client) BalancerHealth(ctx context.Context, b Balancer) (map[int]bool, error) {
+func (c *Client) BalancerHealth(ctx context.Context, b Balancer) (map[int]Checked, error) {
 	d := deed{what: "read the checks of the balancer " + b.Name, scope: "monitoring:read"}
 	now := time.Now()
 	req := &godo.LoadBalancerMetricsRequest{LoadBalancerID: b.ID, Start: now.Add(-healthWindow), End: now}
@@ -40,8 +46,8 @@ func (c *Client) BalancerHealth(ctx context.Context, b Balancer) (map[int]bool, 
 // their values, so a series is a droplet's when one of its labels has the ID of a droplet
 // behind the balancer, and only 0 and 1 are believed. Where several series are of one
 // droplet (one for each rule of the balancer) all must be 1.
-func healthOf(b Balancer, series []metrics.SampleStream) map[int]bool {
-	out := map[int]bool{}
+func healthOf(b Balancer, series []metrics.SampleStream) map[int]Checked {
+	out := map[int]Checked{}
 	for _, s := range series {
 		id, ok := ofDroplet(b, s.Metric)
 		if !ok || len(s.Values) == 0 {
@@ -52,8 +58,14 @@ func healthOf(b Balancer, series []metrics.SampleStream) map[int]bool {
 		if math.IsNaN(value) || value != 0 && value != 1 {
 			continue
 		}
-		well, known := out[id]
-		out[id] = value == 1 && (well || !known)
+		said := Checked{Well: value == 1, At: last.Timestamp.Time()}
+		if before, known := out[id]; known && (!before.Well || said.Well) {
+			// One that fails says when; of those that say the same, the newest.
+			if before.Well != said.Well || before.At.After(said.At) {
+				said = before
+			}
+		}
+		out[id] = said
 	}
 	return out
 }

@@ -67,10 +67,25 @@ func TestTheBalancersChecksAreReadFromItsMetrics(t *testing.T) {
 				}
 			})
 			got, err := c.BalancerHealth(t.Context(), cloud.Balancer{ID: anID, Name: "pike", Droplets: []int{11, 12}})
-			if err != nil || !maps.Equal(got, test.want) {
+			said := map[int]bool{}
+			for id, each := range got {
+				said[id] = each.Well
+			}
+			if err != nil || !maps.Equal(said, test.want) {
 				t.Errorf("%v, %v", got, err)
 			}
 		})
+	}
+}
+
+func TestEachCheckHasTheTimeOfItsOwnSample(t *testing.T) {
+	body := fmt.Sprintf(`{"status":"success","data":{"resultType":"matrix","result":[
+		{"metric":{"lb_id":%[1]q,"x":"11","rule":"a"},"values":[[100,"1"],[200,"1"]]},{"metric":{"lb_id":%[1]q,"x":"11","rule":"b"},"values":[[190,"0"]]},
+		{"metric":{"lb_id":%[1]q,"x":"12","rule":"a"},"values":[[300,"1"]]},{"metric":{"lb_id":%[1]q,"x":"12","rule":"b"},"values":[[200,"1"]]}]}}`, anID)
+	got, err := answering(t, "/v2/monitoring/metrics/load_balancer/droplets_health_checks", 200, body, nil).
+		BalancerHealth(t.Context(), cloud.Balancer{ID: anID, Droplets: []int{11, 12}})
+	if err != nil || got[11].Well || got[11].At.Unix() != 190 || !got[12].Well || got[12].At.Unix() != 300 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
