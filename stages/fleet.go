@@ -176,6 +176,8 @@ type Deps struct {
 	Keys Keys
 	// Committed is the configuration repository; nil where refit.yml names none.
 	Committed Committed
+	// Configs is the fleet's files in its config repository; nil where there is none.
+	Configs *Configuration
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

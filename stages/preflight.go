@@ -41,6 +41,7 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	if n := len(v.Drift); n > 0 {
 		say("%d ways in which hosts are not what they should be: `refit drift` tells them", n)
 	}
+	refused = append(refused, s.d.staleConfigs(ctx, s.f)...)
 	if len(refused) > 0 {
 		return pipeline.Refuse("%w", errors.New(strings.Join(refused, "\n  ")))
 	}

@@ -268,6 +268,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		rs, said := rules(d, f, v)
 		refusals = append(refusals, rs...)
 		f.Said = append(f.Said, said...)
+		refusals = append(refusals, d.surveyConfigs(ctx, f)...)
 		if d.Cloud != nil {
 			rs, said := d.Cloud.choose(ctx, d, v, f)
 			refusals = append(refusals, rs...)

@@ -132,6 +132,7 @@ func (c config) check(w *wrongs) {
 	c.checkStore(w)
 	c.Cloud.check(w)
 	c.checkBackups(w)
+	c.checkConfigs(w)
 	c.checkUpstream(w)
 	c.checkSigning(w)
 	c.checkPolicy(w)

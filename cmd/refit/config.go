@@ -45,6 +45,7 @@ type config struct {
 	CDN        *cdnConfig       `yaml:"cdn"`
 	Cloud      *cloudConfig     `yaml:"cloud"`
 	Backups    *backupsConfig   `yaml:"backups"`
+	Configs    *configsConfig   `yaml:"configs"`
 	Watch      watchConfig      `yaml:"watch"`
 	Policy     policyConfig     `yaml:"policy"`
 	Approvals  *approvalsConfig `yaml:"approvals"`

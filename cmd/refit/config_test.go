@@ -245,6 +245,12 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"a backup's key that is a URL":      {"# backups:", "backups: {own: {max_age: 5h, s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {file: \"https://x\"}, secret_key: {env: B}}}}\n#", "backups.own.s3.access_key.file: is no path"},
 	"a backup's secret written down":    {"# backups:", "backups: {own: {max_age: 5h, s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: \"x/y+z\"}}}}\n#", "backups.own.s3.secret_key.env: is no variable's name"},
 	"a backup's secret that is a URL":   {"# backups:", "backups: {own: {max_age: 5h, s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {file: \"https://x\"}}}}\n#", "backups.own.s3.secret_key.file: is no path"},
+	"configs without a repository":      {"# configs:", "configs: {branch: main}\n#", "configs.repository: is missing"},
+	"a password in the repository":      {"# configs:", "configs: {repository: \"https://me:secret@git.example/config\"}\n#", "configs.repository: has a name or a password in it"},
+	"a token for ssh":                   {"# configs:", "configs: {repository: \"git@git.example:config\", token: {env: T}}\n#", "configs.token: is for https"},
+	"a branch that is none":             {"# configs:", "configs: {repository: \"https://git.example/config\", branch: \"a b\"}\n#", "configs.branch: \"a b\" is no branch"},
+	"an author that breaks commits":     {"# configs:", "configs: {repository: \"https://git.example/config\", author: {name: \"a <b\"}}\n#", "configs.author: a name and an address"},
+	"a configured path that climbs":     {"# configs:", "configs: {repository: \"https://git.example/config\", paths: [/srv/../x]}\n#", "configs.paths: \"/srv/../x\" is no clean"},
 }
 
 // wrongTypes are for fields of which any text is right: a list in its place is not.
@@ -261,6 +267,14 @@ var wrongTypes = map[string]struct{ old, new string }{
 	"policy.security_overtakes":        {"security_overtakes: true", "security_overtakes: [a]"},
 	"flings.pre_releases":              {"# flings:", "flings: [{name: Elk, repository: a/b, pre_releases: [a]}]\n#"},
 	"build.precompile":                 {"  precompile: false ", "  precompile: [a] "},
+	"configs.token.file":               {"# configs:", "configs: {repository: \"https://git.example/c\", token: {file: [a]}}\n#"},
+	"configs.token.env":                {"# configs:", "configs: {repository: \"https://git.example/c\", token: {env: [a]}}\n#"},
+	"configs.key":                      {"# configs:", "configs: {repository: \"https://git.example/c\", key: [a]}\n#"},
+	"configs.known_hosts":              {"# configs:", "configs: {repository: \"https://git.example/c\", known_hosts: [a]}\n#"},
+	"configs.sign":                     {"# configs:", "configs: {repository: \"https://git.example/c\", sign: [a]}\n#"},
+	"configs.cache":                    {"# configs:", "configs: {repository: \"https://git.example/c\", cache: [a]}\n#"},
+	"configs.author.name":              {"# configs:", "configs: {repository: \"https://git.example/c\", author: {name: [a]}}\n#"},
+	"configs.author.email":             {"# configs:", "configs: {repository: \"https://git.example/c\", author: {email: [a]}}\n#"},
 	"store.dir":                        {"  # dir: ~/.local/share/refit/artifacts", "  dir: [a]"},
 	"store.s3.region":                  {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},
 	"cdn.s3.region":                    {"# cdn:\n#   host: https://assets.vmst.io", "cdn:\n  host: https://assets.vmst.io\n  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},

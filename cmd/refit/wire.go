@@ -120,6 +120,9 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireBackups(provider); err != nil {
 		return nil, err
 	}
+	if err := x.wireConfigs(command); err != nil {
+		return nil, err
+	}
 	if err := x.wireKeeper(run, command); err != nil {
 		return nil, err
 	}
