@@ -12,8 +12,8 @@ import (
 )
 
 // JournalFormat is the number of the journal's format. A journal of a higher
-// number is refused: a newer refit wrote it.
-const JournalFormat = 1
+// number is refused: a newer refit wrote it. Format 2 added Hands.
+const JournalFormat = 2
 
 // ErrNewerFormat tells that a newer refit wrote the journal.
 var ErrNewerFormat = errors.New("the journal was written by a newer refit")
@@ -96,6 +96,9 @@ type Journal struct {
 	// Seq counts saves, over resumes too.
 	Seq     int64     `json:"seq"`
 	Created time.Time `json:"created"`
+	// Hands are the processes that worked on the run, the first one first; empty in a
+	// journal of format 1.
+	Hands []Hand `json:"hands,omitempty"`
 	// Direction says which way the run goes; Cause why it turned back, Asked that a
 	// person wanted it.
 	Direction Direction `json:"direction"`
@@ -155,7 +158,7 @@ func (j *Journal) Adopt(shelf Shelf, epoch int64) error {
 	if epoch < j.Epoch {
 		return fmt.Errorf("cannot go on with run %s: its journal was saved under epoch %d, the lease has %d", j.ID, j.Epoch, epoch)
 	}
-	j.shelf, j.Epoch = shelf, epoch
+	j.shelf, j.Epoch, j.Format = shelf, epoch, JournalFormat
 	return nil
 }
 

@@ -38,8 +38,8 @@ func TestAJournalThatIsNotUnderstoodIsRefused(t *testing.T) {
 		old, now string
 		want     error
 	}{
-		"a newer format":          {`"format":1`, `"format":2`, ErrNewerFormat},
-		"no format":               {`"format":1`, `"format":0`, ErrDamaged},
+		"a newer format":          {`"format":2`, `"format":3`, ErrNewerFormat},
+		"no format":               {`"format":2`, `"format":0`, ErrDamaged},
 		"an unknown field":        {`"kind":`, `"sort":`, ErrDamaged},
 		"an unknown state":        {`"state":"done"`, `"state":"probably done"`, ErrDamaged},
 		"a mark for another step": {`"marks":{"step a"`, `"marks":{"step x"`, ErrDamaged},

@@ -232,7 +232,7 @@ func packed(t *testing.T) (node.Head, []byte) {
 // way, under the same lock: TestLabAFrozenVerbOfTheKeeper… tries the save.
 var keepersVerbs = map[string]bool{
 	"lease.acquire": true, "lease.renew": true, "lease.release": true, "lease.take": true, "shelf.save": true, "shelf.remove": true,
-	"lease.show": false, "shelf.load": false, "shelf.list": false,
+	"lease.show": false, "shelf.load": false, "shelf.list": false, "shelf.aside": false,
 	"approval.give": true, "approval.use": true, "approval.show": false,
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +19,8 @@ const rehearsalRows = 1_000_000
 func (f *fleet) standing(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for host, units := range appUnits {
+	for _, host := range slices.Sorted(maps.Keys(appUnits)) {
+		units := appUnits[host]
 		fmt.Fprintf(&b, "%s: %s\n", host, f.over(t, host, "sh", "-c",
 			"readlink /home/mastodon/live; ls /home/mastodon/releases; cat /var/lib/refit/fence; sha256sum /home/mastodon/.env.production /var/lib/refit/permit /etc/stunnel/*.conf /etc/hosts; systemctl show -p MainPID "+strings.Join(units, " ")))
 	}
@@ -58,7 +61,7 @@ func (f *fleet) nothingCopied(t *testing.T) {
 func TestLabAnUpgradeIsRehearsedOnACopyOfAMillionRows(t *testing.T) {
 	full(t)
 	f := on(t, "v4.5.2")
-	config := f.config(t, "\ndatabase:\n", fmt.Sprintf("\ncloud:\n  token: {file: %s}\n  api: %s\n  balancer: pike\n  database: majel\n  born: {from: [%s/32]}\n  rehearse: {closed: [%s:80]}\ndatabase:\n", f.CloudToken(), f.CloudAPI(), lab.Gateway, lab.Gateway))
+	config := f.config(t, "\ndatabase:\n", fmt.Sprintf("\ncloud:\n  token: {file: %s}\n  api: %s\n  balancer: pike\n  database: majel\n  born: {from: [%s/32]}\n  rehearse: {closed: [\"%s:80\"]}\ndatabase:\n", f.CloudToken(), f.CloudAPI(), lab.Gateway, lab.Gateway))
 	f.withDatabase(t, func() {
 		// Its end makes the golden images.
 		f.must(t, 0, config, []string{"upgrade", "--to", "v4.6.0", "--yes"}, "golden: done", "DONE")

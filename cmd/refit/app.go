@@ -96,7 +96,7 @@ func newApp(s streams) *cli.App {
 		CustomAppHelpTemplate: cli.AppHelpTemplate + "\nEXIT STATUS:\n" + exitHelp(),
 	}
 	app.Commands = []*cli.Command{
-		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), verifyCommand(s),
+		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), historyCommand(s), showCommand(s), verifyCommand(s),
 		doctorCommand(s), unlockCommand(s), sealCommand(s), replaceCommand(s), addCommand(s), rehearseCommand(s), sweepCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), initCommand(s), exampleCommand(s),
 		completionCommand(s), manCommand(s),
 	}
@@ -105,6 +105,9 @@ func newApp(s streams) *cli.App {
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = cli.CommandHelpTemplate + "\nEXIT STATUS:\n" + exitHelp()
 		c.Before = s.refusing(noPositionals)
+		if c.ArgsUsage != "" {
+			c.Before = s.refusing(oneRun)
+		}
 		c.Action = s.refusing(c.Action)
 	}
 	return app

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vmst.io/refit/hosts/keeper"
+	"vmst.io/refit/pipeline"
 	"vmst.io/refit/stages"
 )
 
@@ -19,6 +20,7 @@ func approveCommand(s streams) *cli.Command {
 			configFlag(), toFlag(), &cli.StringFlag{Name: "plan", Usage: "the plan's `HASH`, as `refit plan` and the watcher show it"}, ackFlag(),
 			&cli.BoolFlag{Name: "now", Usage: "outside maintenance windows too"},
 			&cli.DurationFlag{Name: "for", Usage: "how long it is good (default: 36h, or into the next maintenance window)"},
+			&cli.StringFlag{Name: "sign", EnvVars: []string{"REFIT_APPROVAL_KEY"}, Usage: "the ssh `KEY` that signs, where approvals.signers are named: a private key, or the public half of one that the ssh agent has (default: that of the agent's keys which is listed)"},
 			yesFlag(), jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -34,6 +36,9 @@ func approveCommand(s streams) *cli.Command {
 				return err
 			}
 			defer closing(x, s)
+			if err := x.config.canSign(look, c.String("sign")); err != nil { // before the survey: it takes a while
+				return exitWith(exitAuth, err)
+			}
 			p, err := x.plan(look, c.String("to"), c.StringSlice("ack"), s.progress())
 			if errors.Is(err, stages.ErrNothingToDo) {
 				return s.nothingToDo(c.String("to"), c.Bool("json"))
@@ -65,21 +70,33 @@ func approveCommand(s streams) *cli.Command {
 			if known != "" {
 				s.progress()("warning: %s", known)
 			}
-			by := x.keeper.Me.User + "@" + x.keeper.Me.Host
-			a, err := x.keeper.Approve(look, p.hash, by, life, c.Bool("now"))
+			a, err := x.approve(look, p.hash, c.String("sign"), life, c.Bool("now"))
 			if err != nil {
 				if end := interrupted(look); end != nil {
 					return end
 				}
 				return exitWith(exitFailed, err)
 			}
-			if c.Bool("json") {
-				return printJSON(s.out, map[string]any{"schema": "refit.approval/v1", "plan": a.Plan, "by": a.By, "until": a.Until, "now": a.AtOnce})
-			}
-			_, err = fmt.Fprintf(s.out, "approved: plan %s, for one run until %s; the watcher finds it at one of its next looks\n", a.Plan, a.Until.UTC().Format(time.RFC1123))
-			return err
+			return s.approved(x.config, a, c.Bool("json"))
 		},
 	}
+}
+
+// approved says what was given, and what it lacks to count.
+func (s streams) approved(c config, a keeper.Approval, asJSON bool) error {
+	words := c.weigh(a, time.Now())
+	if asJSON {
+		return printJSON(s.out, map[string]any{
+			"schema": "refit.approval/v1", "plan": a.Plan, "by": a.By, "until": a.Until, "now": a.AtOnce,
+			"counts": words.lacks == "", "lacks": words.lacks, "signed": append([]pipeline.Approval{}, words.good...),
+		})
+	}
+	if words.lacks != "" {
+		_, err := fmt.Fprintf(s.out, "approved by %s: plan %s; it does not count yet: %s\n", a.By, a.Plan, words.lacks)
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "approved: plan %s, for one run until %s; the watcher finds it at one of its next looks\n", a.Plan, a.Until.UTC().Format(time.RFC1123))
+	return err
 }
 
 // intoWindow is how far into a maintenance window an approval reaches.

@@ -20,6 +20,7 @@ const module = "vmst.io/refit"
 // docs/dependencies.md is the same table for people.
 var doors = map[string][]string{
 	"github.com/Masterminds/semver/v3":    {"builds", "builds/toolchain"},
+	"github.com/aymanbagabas/go-udiff":    {"hosts/configs"},
 	"github.com/cenkalti/backoff/v5":      {"builds", "hosts/cloud", "hosts/github", "hosts/ssh"},
 	"github.com/charmbracelet/lipgloss":   {"pipeline/report"},
 	"github.com/coder/websocket":          {"hosts/lab", "hosts/mastodon"},
@@ -27,7 +28,7 @@ var doors = map[string][]string{
 	"github.com/dustin/go-humanize":       {"cmd/refit", "stages"},
 	"github.com/getkin/kin-openapi":       {"hosts/cloud/cloudtest"},
 	"github.com/go-git/go-git/v5":         {"hosts/git"},
-	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/lab"},
+	"github.com/goccy/go-yaml":            {"cmd/refit", "hosts/configs", "hosts/lab"},
 	"github.com/google/go-github/v60":     {"hosts/github"},
 	"github.com/hiddeco/sshsig":           {"hosts/ssh"},
 	"github.com/jackc/pgx/v5":             {"hosts/mastodon"},
@@ -50,11 +51,14 @@ var doors = map[string][]string{
 // testDoors are what tests import beyond the doors of their own folder.
 var testDoors = map[string][]string{
 	"github.com/alicebob/miniredis/v2":         {"hosts/mastodon"},
+	"github.com/chromedp/cdproto":              {"pipeline/report/webpage"},
+	"github.com/chromedp/chromedp":             {"pipeline/report/webpage"},
 	"github.com/getkin/kin-openapi":            {"hosts/github/githubtest"},
 	"github.com/google/go-cmp":                 {"builds", "builds/attest", "builds/notes", "builds/toolchain", "builds/upstream", "hosts/git", "hosts/mastodon", "hosts/nginx", "hosts/node"},
 	"github.com/muesli/termenv":                {"pipeline/report"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"builds/attest"},
 	"github.com/yuin/goldmark":                 {"pipeline/report"},
+	"golang.org/x/net/html":                    {"pipeline/report/webpage"},
 }
 
 // leaves of hosts that its other folders, and those of builds, may import.

@@ -135,6 +135,7 @@ func (c config) check(w *wrongs) {
 	c.checkUpstream(w)
 	c.checkSigning(w)
 	c.checkPolicy(w)
+	c.checkApprovals(w)
 	c.checkNotify(w)
 	c.checkHosts(w)
 }

@@ -40,16 +40,17 @@ type config struct {
 	Limits    limitsConfig    `yaml:"limits"`
 	Keep      int             `yaml:"keep"`
 	// KeepAssets is for how many days hashed assets stay after their release.
-	KeepAssets int            `yaml:"keep_assets"`
-	Store      storeConfig    `yaml:"store"`
-	CDN        *cdnConfig     `yaml:"cdn"`
-	Cloud      *cloudConfig   `yaml:"cloud"`
-	Backups    *backupsConfig `yaml:"backups"`
-	Watch      watchConfig    `yaml:"watch"`
-	Policy     policyConfig   `yaml:"policy"`
-	Flings     []flingConfig  `yaml:"flings"`
-	Notify     notifyConfig   `yaml:"notify"`
-	Metrics    metricsConfig  `yaml:"metrics"`
+	KeepAssets int              `yaml:"keep_assets"`
+	Store      storeConfig      `yaml:"store"`
+	CDN        *cdnConfig       `yaml:"cdn"`
+	Cloud      *cloudConfig     `yaml:"cloud"`
+	Backups    *backupsConfig   `yaml:"backups"`
+	Watch      watchConfig      `yaml:"watch"`
+	Policy     policyConfig     `yaml:"policy"`
+	Approvals  *approvalsConfig `yaml:"approvals"`
+	Flings     []flingConfig    `yaml:"flings"`
+	Notify     notifyConfig     `yaml:"notify"`
+	Metrics    metricsConfig    `yaml:"metrics"`
 
 	dir  string // the folder of the file: relative paths in it start here
 	file string // the file itself

@@ -33,6 +33,9 @@ type execution struct {
 	json  bool
 	// why is what others read who find the lease held.
 	why string
+	// hash is the plan's, empty where none was looked at; approvals are what begin used up.
+	hash      string
+	approvals *[]pipeline.Approval
 }
 
 // execute takes the lease, fences every host, runs the plan and reports.
@@ -93,6 +96,7 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 	} else if err := j.Adopt(shelf, held.Epoch); err != nil {
 		return pipeline.Result{}, errors.Join(exitWith(exitPerson, err), release(ctx, held))
 	}
+	j.TakenUp(x.hand(e))
 	run := pipeline.Execute
 	if e.back {
 		run = pipeline.Unwind
@@ -105,6 +109,15 @@ func (x *session) underLease(ctx context.Context, e execution, watch pipeline.Ob
 		x.say("%v; it ends by itself after %s", err, held.TTL)
 	}
 	return res, nil
+}
+
+// hand is this process, as the journal names those who worked on a run.
+func (x *session) hand(e execution) pipeline.Hand {
+	h := pipeline.Hand{By: x.keeper.Me.User + " on " + x.keeper.Me.Host, Why: e.why, Refit: version, At: time.Now(), Epoch: x.keeper.Epoch(), Plan: e.hash}
+	if e.approvals != nil {
+		h.Approvals = *e.approvals
+	}
+	return h
 }
 
 func release(ctx context.Context, held *pipeline.Held) error {

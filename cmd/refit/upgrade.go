@@ -50,13 +50,19 @@ func upgradeCommand(s streams) *cli.Command {
 			if err := p.refusal(); err != nil {
 				return err
 			}
+			e := execution{plan: p.Plan, facts: p.facts, stop: stop, json: c.Bool("json"), why: command, hash: p.hash}
+			if x.config.Approvals != nil {
+				if err := x.byApproval(look, &e); err != nil {
+					return err
+				}
+			}
 			x.warn(look, s)
 			if !c.Bool("yes") {
 				if err := s.ask(look, fmt.Sprintf("Upgrade %s from %s to %s?", x.config.Fleet, p.From, p.To)); err != nil {
 					return err
 				}
 			}
-			return x.execute(ctx, s, execution{plan: p.Plan, facts: p.facts, stop: stop, json: c.Bool("json"), why: command})
+			return x.execute(ctx, s, e)
 		},
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -26,11 +24,11 @@ func watchCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:  "watch",
 		Usage: "look for releases again and again, tell of them, and begin, ask or leave alone as the policy says",
-		Flags: []cli.Flag{configFlag(), &cli.BoolFlag{Name: "once", Usage: "look once, do what is due, and end: for a timer, or for Actions"}, jsonFlag()},
+		Flags: []cli.Flag{configFlag(), &cli.BoolFlag{Name: "once", Usage: "look once, do what is due, and end: for a timer, or for Actions"}, jsonFlag(), listenFlag(), exposeFlag()},
 		Action: func(c *cli.Context) error {
 			ctx, stop, done := trap(c.Context, s.notice)
 			defer done()
-			o := watchCall{path: c.String("config"), once: c.Bool("once"), json: c.Bool("json"), stop: stop}
+			o := watchCall{path: c.String("config"), once: c.Bool("once"), json: c.Bool("json"), listen: c.String("listen"), expose: c.Bool("expose"), stop: stop}
 			if o.json && !o.once {
 				return exitWith(exitUsage, errors.New("watch prints data with --once alone"))
 			}
@@ -48,7 +46,10 @@ func watchCommand(s streams) *cli.Command {
 type watchCall struct {
 	path       string
 	once, json bool
-	stop       <-chan struct{}
+	// listen and expose take the place of what stands in refit.yml, where they are given.
+	listen string
+	expose bool
+	stop   <-chan struct{}
 }
 
 // watch watches by refit.yml as it stands; again, that it has changed since.
@@ -62,7 +63,14 @@ func (s streams) watch(ctx context.Context, o watchCall) (again bool, err error)
 		return false, err
 	}
 	defer func() { t.close(lastWords(o.stop)) }()
-	fleet := &watchedFleet{path: o.path, config: &conf, s: s, lasting: t.lasting(), pace: t.pace}
+	at, err := o.address(conf)
+	if err != nil {
+		return false, err
+	}
+	if t.page, err = conf.page(at); err != nil {
+		return false, err
+	}
+	fleet := &watchedFleet{path: o.path, config: &conf, s: s, lasting: t.lasting(), pace: t.pace, page: t.page}
 	changed := func() bool { return conf.changed(o.path) }
 	w, err := newWatcher(ctx, conf, fleet, t, changed, s.progress())
 	if err != nil {
@@ -71,7 +79,7 @@ func (s streams) watch(ctx context.Context, o watchCall) (again bool, err error)
 	if o.once {
 		return false, s.watchOnce(ctx, o, w, fleet)
 	}
-	end, err := serveMetrics(ctx, conf.Watch.Listen, t)
+	end, err := t.serve(ctx, at)
 	if err != nil {
 		return false, err
 	}
@@ -302,30 +310,4 @@ func (o *sourceOf) Understand(ctx context.Context, from, to builds.Version) (bui
 		o.last[pair] = u
 	}
 	return u, err
-}
-
-// serveMetrics serves /metrics, where an address is named, until the function given back
-// is called.
-func serveMetrics(ctx context.Context, at string, t *watchTellers) (func(streams), error) {
-	if at == "" {
-		return func(streams) {}, nil
-	}
-	listen := net.ListenConfig{}
-	l, err := listen.Listen(ctx, "tcp", at)
-	if err != nil {
-		return nil, exitWith(exitUsage, fmt.Errorf("watch.listen: %w", err))
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", t.metrics.Handler())
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
-	return func(s streams) {
-		if err := server.Close(); err != nil {
-			s.progress()("closing /metrics: %v", err)
-		}
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			s.progress()("/metrics was not served any more: %v", err)
-		}
-	}, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,8 +25,10 @@ type watchConfig struct {
 	Alarm time.Duration `yaml:"alarm"`
 	// State is the folder of what is remembered; empty for one beside the journals' copies.
 	State string `yaml:"state"`
-	// Listen is where /metrics is served; empty for nowhere.
+	// Listen is where the page and /metrics are served; empty for nowhere.
 	Listen string `yaml:"listen"`
+	// Expose lets Listen be an address that other machines reach.
+	Expose bool `yaml:"expose"`
 }
 
 // policyConfig is what becomes of a release.
@@ -154,10 +155,11 @@ func (c config) checkUpstream(w *wrongs) {
 		w.say("watch.stay", "%q is no series such as \"4.6\" (in quotes)", watch.Stay)
 	}
 	if watch.Listen != "" {
-		_, port, err := net.SplitHostPort(watch.Listen)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 {
-			w.say("watch.listen", "%q is no address such as 127.0.0.1:9465", watch.Listen)
+		if err := listenable(watch.Listen, watch.Expose, "watch.expose: true"); err != nil {
+			w.say("watch.listen", "%v", err)
 		}
+	} else if watch.Expose {
+		w.say("watch.expose", "is true, and there is no watch.listen that it could speak of")
 	}
 }
 

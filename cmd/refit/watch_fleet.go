@@ -8,11 +8,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"vmst.io/refit/builds"
 	"vmst.io/refit/hosts/keeper"
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/pipeline/report"
+	"vmst.io/refit/pipeline/report/webpage"
 	"vmst.io/refit/stages"
 	"vmst.io/refit/stages/watcher"
 )
@@ -32,6 +34,9 @@ type watchedFleet struct {
 	lasting []teller
 	// pace is that of the watcher's own messages.
 	pace *report.SlackPace
+	// page shows what a look finds; nil for none. pasts is what was read for it.
+	page  *webpage.Page
+	pasts pasts
 	// ran tells that a run was begun or gone on with; ended is the error of the last one,
 	// nil if it was done.
 	ran   bool
@@ -61,7 +66,9 @@ func (f *watchedFleet) Running(ctx context.Context) (builds.Version, error) {
 	defer closing(x, f.s)
 	apps := x.deps.Fleet.Apps()
 	found := map[string][]string{}
-	for _, row := range x.standing(ctx) {
+	rows := x.standing(ctx)
+	f.show(ctx, x, rows)
+	for _, row := range rows {
 		if _, app := apps.Named(row.Name); !app {
 			continue
 		}
@@ -143,7 +150,7 @@ func (f *watchedFleet) Approval(ctx context.Context, hash string) (*watcher.Appr
 	if err != nil {
 		return nil, err
 	}
-	return &watcher.Approval{Hash: a.Plan, By: a.By, At: a.Given, Until: a.Until, AtOnce: a.AtOnce, Over: a.Over}, nil
+	return x.config.approval(a, time.Now()), nil
 }
 
 // Begin implements watcher.Fleet.
@@ -155,13 +162,13 @@ func (f *watchedFleet) Begin(ctx context.Context, stop <-chan struct{}, p watche
 	x := made.x
 	x.say = f.s.progress()
 	defer closing(x, f.s)
-	e := execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: "refit watch: upgrade --to " + made.p.To}
+	e := execution{plan: made.p.Plan, facts: made.p.facts, stop: stop, why: "refit watch: upgrade --to " + made.p.To, hash: p.Hash}
 	if p.ApprovedBy != "" {
-		e.why += ", approved by " + p.ApprovedBy
-		e.begin = func(ctx context.Context) error {
-			_, err := x.keeper.UseApproval(ctx, p.Hash, p.Run)
-			return err
+		if err := x.byApproval(ctx, &e); err != nil {
+			return watcher.Outcome{Untouched: true, Text: err.Error()}
 		}
+	} else {
+		e.why += ": " + p.Why
 	}
 	x.lookBack(ctx, x.newest, f.s.progress())
 	f.s.job.plan(made.p.json())

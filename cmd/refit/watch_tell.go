@@ -9,6 +9,7 @@ import (
 
 	"vmst.io/refit/pipeline"
 	"vmst.io/refit/pipeline/report"
+	"vmst.io/refit/pipeline/report/webpage"
 )
 
 // watchTellers are those whom refit.yml names, as the watcher tells them.
@@ -18,6 +19,7 @@ type watchTellers struct {
 	pace    *report.SlackPace // its runs' messages keep to it too
 	kuma    *report.Kuma      // nil for none
 	metrics *report.Metrics
+	page    *webpage.Page     // nil where none is served
 	failing map[string]string // sources that do not answer, with the reason
 	trouble string            // Slack's last one
 }
@@ -89,6 +91,9 @@ func watchTextfile(runs string) string {
 // lasting are those who are told of the watcher's runs too.
 func (t *watchTellers) lasting() []teller {
 	out := []teller{lasting{t.metrics}}
+	if t.page != nil {
+		out = append(out, lasting{t.page})
+	}
 	if t.kuma != nil {
 		out = append(out, lastingKuma{lasting{t.kuma}, t.kuma})
 	}
@@ -117,6 +122,9 @@ func (k lastingKuma) End(r report.Report) { k.kuma.End(r) }
 
 // Release implements watcher.Teller.
 func (t *watchTellers) Release(r report.Release) {
+	if t.page != nil {
+		t.page.Release(r)
+	}
 	if t.slack != nil {
 		t.slack.Release(r)
 	}
@@ -132,6 +140,9 @@ func (t *watchTellers) Notice(key, text string) {
 // Polled implements watcher.Teller.
 func (t *watchTellers) Polled(source string, err error) {
 	t.metrics.Polled(source, err)
+	if t.page != nil {
+		t.page.Polled(source, err)
+	}
 	delete(t.failing, source)
 	if err != nil {
 		t.failing[source] = err.Error()
@@ -159,7 +170,12 @@ func (t *watchTellers) words() string {
 }
 
 // Behind implements watcher.Teller.
-func (t *watchTellers) Behind(project string, since time.Time) { t.metrics.Behind(project, since) }
+func (t *watchTellers) Behind(project string, since time.Time) {
+	t.metrics.Behind(project, since)
+	if t.page != nil {
+		t.page.Behind(project, since)
+	}
+}
 
 // close tells what is left, all at once, and says what could not be told.
 func (t *watchTellers) close(limit time.Duration) {

@@ -195,6 +195,9 @@ func TestASigtermEndsAnIdleWatcherAndItServesItsMetricsUntilThen(t *testing.T) {
 		code, out, errs := command(t.Context(), "watch", "--config", f.config)
 		ended <- fmt.Sprint(code, out, errs)
 	}()
+	if shown := awaitMetrics(t, "http://"+at+"/", "vmst.io: refit"); !strings.Contains(shown, "Behind upstream") {
+		t.Error(shown)
+	}
 	metrics := awaitMetrics(t, "http://"+at+"/metrics", `refit_last_poll_timestamp_seconds{fleet="vmst.io",source="mastodon/mastodon"}`)
 	if !strings.Contains(metrics, `refit_poll_failures_total{fleet="vmst.io",source="the fleet"} 1`) {
 		t.Error(metrics)

@@ -25,9 +25,10 @@ import (
 var (
 	// ErrNoTag: the repository answered and has no tag of that name; the error is a *NoTagError.
 	ErrNoTag = errors.New("no such tag")
-	// ErrMoved: the tag points elsewhere than when it was fetched first. Retrying
-	// does not help; a person must find out why.
-	ErrMoved = errors.New("the tag has moved")
+	// ErrMoved: a tag points elsewhere than when it was fetched first, and a person must
+	// find out why; or a branch is not where it was, and what was made for it must be
+	// made anew. Retrying does not help.
+	ErrMoved = errors.New("it has moved")
 	// ErrNoFile: the tree has no file of that path.
 	ErrNoFile = errors.New("no such file in the tree")
 	// ErrAuth: the server wants other credentials. Retrying does not help.

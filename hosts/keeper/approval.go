@@ -2,12 +2,15 @@ package keeper
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -25,9 +28,31 @@ type Approval struct {
 	AtOnce bool `json:"at_once,omitempty"`
 	// Run is the run that used it up; empty while none has.
 	Run string `json:"run,omitempty"`
+	// Signed are the words of people with their signatures, one of each. The keeper keeps
+	// them and knows no keys: who uses the approval verifies them.
+	Signed []Signed `json:"signed,omitempty"`
+	// Spent are the hashes of signatures that runs used up before: none is good for another.
+	Spent []string `json:"spent,omitempty"`
 	// Over is why it counts for nothing any more, by the keeper's clock when it was shown;
 	// empty while it is good. It is not stored.
 	Over string `json:"over,omitempty"`
+}
+
+// Signed is one person's word with its signature.
+type Signed struct {
+	By string `json:"by"`
+	// Given and Until are by that person's clock: both are signed.
+	Given  time.Time `json:"given"`
+	Until  time.Time `json:"until"`
+	AtOnce bool      `json:"at_once,omitempty"`
+	// Signature is armored, as of "ssh-keygen -Y sign".
+	Signature string `json:"signature"`
+}
+
+// spent is what is kept of a signature once it was used up.
+func (s Signed) spent() string {
+	sum := sha256.Sum256([]byte(s.Signature))
+	return hex.EncodeToString(sum[:16])
 }
 
 // ErrNoApproval: nobody approved the plan, or what was given has expired or was used up.
@@ -46,6 +71,7 @@ type giveIn struct {
 	By     string        `json:"by"`
 	Life   time.Duration `json:"life_ns"`
 	AtOnce bool          `json:"at_once"`
+	Signed *Signed       `json:"signed,omitempty"`
 }
 
 type useIn struct {
@@ -61,7 +87,8 @@ func (s *store) approvalFile(plan string) (string, error) {
 }
 
 // give keeps an approval. One that is there is replaced: a person may renew it, and give
-// a plan that was used up, and stands as it was, another run.
+// a plan that was used up, and stands as it was, another run. Of others the signatures stay
+// beside a new one, until a run has used them up.
 func (s *store) give(ctx context.Context, in giveIn) (a Approval, err error) {
 	path, err := s.approvalFile(in.Plan)
 	if err != nil {
@@ -79,9 +106,45 @@ func (s *store) give(ctx context.Context, in giveIn) (a Approval, err error) {
 			return err
 		}
 		a = Approval{Plan: in.Plan, By: in.By, Given: now, Until: now.Add(in.Life), AtOnce: in.AtOnce}
+		if err := s.beside(&a, in.Signed); err != nil {
+			return err
+		}
 		return s.putApproval(path, a)
 	})
 	return a, err
+}
+
+// mostSigned bounds how many people's words are kept for one plan.
+const mostSigned = 32
+
+// beside adds a signature to an approval, nil for none, with those that others gave and no
+// run used up. The whole lives as long as the longest of them; each has its own time beside.
+func (s *store) beside(a *Approval, one *Signed) error {
+	old, err := s.approval(a.Plan)
+	if err != nil && !errors.Is(err, ErrNoApproval) && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	a.Spent = old.Spent
+	if one == nil {
+		return nil
+	}
+	if one.By == "" || one.Signature == "" || len(one.Signature) > 16<<10 {
+		return errors.New("a signed approval names who gave it, and has a signature of 16 KiB at most")
+	}
+	if slices.Contains(a.Spent, one.spent()) {
+		return fmt.Errorf("that signature of %s was used up by a run: sign anew", one.By)
+	}
+	if old.Run == "" {
+		a.Signed = slices.DeleteFunc(old.Signed, func(o Signed) bool { return o.By == one.By })
+	}
+	if len(a.Signed) >= mostSigned {
+		return fmt.Errorf("%d people signed for plan %s already", len(a.Signed), a.Plan)
+	}
+	if len(a.Signed) > 0 && old.Until.After(a.Until) {
+		a.Until = old.Until
+	}
+	a.Signed = append(a.Signed, *one)
+	return nil
 }
 
 func (s *store) putApproval(path string, a Approval) error {
@@ -143,6 +206,9 @@ func (s *store) use(ctx context.Context, in useIn) (a Approval, err error) {
 			return fmt.Errorf("plan %s is %w any more: %s", in.Plan, ErrNoApproval, a.Over)
 		}
 		a.Run = in.Run
+		for _, one := range a.Signed {
+			a.Spent = append(a.Spent, one.spent())
+		}
 		return s.putApproval(path, a)
 	})
 	return a, err
@@ -177,6 +243,14 @@ func (s *store) forgetApprovals(now time.Time) error {
 // Approve keeps a person's word for a plan; life is how long it is good, 0 for Lives.
 func (k *Keeper) Approve(ctx context.Context, plan, by string, life time.Duration, atOnce bool) (Approval, error) {
 	a, err := k.ask(ctx, "approval.give", giveIn{Plan: plan, By: by, Life: life, AtOnce: atOnce}, few)
+	return a.approval(err, k.Name)
+}
+
+// ApproveSigned keeps a person's word for a plan with its signature, beside those of others;
+// it is good for as long as is signed.
+func (k *Keeper) ApproveSigned(ctx context.Context, plan string, one Signed) (Approval, error) {
+	in := giveIn{Plan: plan, By: one.By, Life: one.Until.Sub(one.Given), AtOnce: one.AtOnce, Signed: &one}
+	a, err := k.ask(ctx, "approval.give", in, few)
 	return a.approval(err, k.Name)
 }
 

@@ -151,6 +151,8 @@ type Entry struct {
 	Size int `json:"size"`
 	// Damaged says what is wrong with it; empty if nothing is.
 	Damaged string `json:"damaged,omitempty"`
+	// File is its path below the shelf's folder, where that is not the run's own.
+	File string `json:"file,omitempty"`
 }
 
 // Caller calls a verb on the keeper's host. *node.Agent is one.

@@ -98,7 +98,7 @@ func TestTheKeepersVerbsHaveNamesThatNobodyElseTakes(t *testing.T) {
 		}
 		taken[v.Name] = true
 	}
-	for _, name := range []string{"lease.acquire", "lease.renew", "lease.release", "lease.show", "lease.take", "shelf.load", "shelf.save", "shelf.remove", "shelf.list", "approval.give", "approval.show", "approval.use"} {
+	for _, name := range []string{"lease.acquire", "lease.renew", "lease.release", "lease.show", "lease.take", "shelf.load", "shelf.save", "shelf.remove", "shelf.list", "shelf.aside", "approval.give", "approval.show", "approval.use"} {
 		if !taken[name] {
 			t.Errorf("%s is missing", name)
 		}

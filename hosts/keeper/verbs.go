@@ -69,6 +69,14 @@ func verbs(s *store) []node.Verb {
 			entries, err := s.shelf().List(ctx)
 			return answer{Entries: entries}, err
 		}),
+		verb("shelf.aside", func(ctx context.Context, in asideIn) (answer, error) {
+			if in.File != "" {
+				b, err := s.shelf().LoadAside(ctx, in.File)
+				return answer{Bytes: b}, err
+			}
+			entries, err := s.shelf().Aside(ctx)
+			return answer{Entries: entries}, err
+		}),
 		verb("approval.give", func(ctx context.Context, in giveIn) (answer, error) {
 			a, err := s.give(ctx, in)
 			return answer{Approval: &a}, err

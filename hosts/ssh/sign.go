@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ type SignOptions struct {
 	// KeyFile is a private key; or a public key (.pub), or a private key with a
 	// passphrase, whose private half an ssh agent has.
 	KeyFile string
+	// PublicKey is, instead of a file, the public half of a key that an ssh agent has:
+	// "ssh-ed25519 AAAA…".
+	PublicKey string
 	// AgentSocket is the path of the agent's socket (SSH_AUTH_SOCK), asked only where
 	// KeyFile is not enough; empty for none.
 	AgentSocket string
@@ -63,14 +67,7 @@ func (s *Signer) Verify(message, signature []byte) error {
 	if err != nil {
 		return err
 	}
-	sig, err := sshsig.Unarmor(signature)
-	if err != nil {
-		return fmt.Errorf("it is no ssh signature: %w", err)
-	}
-	if err := sshsig.Verify(bytes.NewReader(message), sig, own, sig.HashAlgorithm, s.o.Namespace); err != nil {
-		return fmt.Errorf("it is no signature of %s: %w", ssh.FingerprintSHA256(own), err)
-	}
-	return nil
+	return verify(own, s.o.Namespace, message, signature)
 }
 
 // Key is the public key as a file of allowed signers names it, "ssh-ed25519 AAAA…",
@@ -85,6 +82,10 @@ func (s *Signer) Key() (line, fingerprint string, err error) {
 
 // read reads the key's file: its public half, and the private one if that lies open in it.
 func (s *Signer) read() (ssh.PublicKey, ssh.Signer, error) {
+	if s.o.PublicKey != "" {
+		own, err := publicKey(s.o.PublicKey)
+		return own, nil, err
+	}
 	b, err := os.ReadFile(s.o.KeyFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read the key that signs: %w", err)
@@ -122,7 +123,7 @@ func (s *Signer) with(ctx context.Context, do func(ssh.Signer) error) error {
 		return do(key)
 	}
 	if s.o.AgentSocket == "" {
-		return fmt.Errorf("%s holds no key that can sign by itself, and no ssh agent runs here: start one, load the key with ssh-add, and see that SSH_AUTH_SOCK is set", s.o.KeyFile)
+		return fmt.Errorf("%s holds no key that can sign by itself, and no ssh agent runs here: start one, load the key with ssh-add, and see that SSH_AUTH_SOCK is set", cmp.Or(s.o.KeyFile, "a public half"))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, agentTime, errTooLong)
 	defer cancel()
@@ -153,5 +154,5 @@ func (s *Signer) inAgent(a agent.Agent, own ssh.PublicKey, do func(ssh.Signer) e
 			return do(k)
 		}
 	}
-	return fmt.Errorf("the ssh agent has %d keys and not the one of %s (%s): load it with ssh-add", len(keys), s.o.KeyFile, ssh.FingerprintSHA256(own))
+	return fmt.Errorf("the ssh agent has %d keys and not the one of %s (%s): load it with ssh-add", len(keys), cmp.Or(s.o.KeyFile, "that public half"), ssh.FingerprintSHA256(own))
 }

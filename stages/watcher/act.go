@@ -27,6 +27,8 @@ type Plan struct {
 	Ack []string
 	// ApprovedBy is whose word the run uses up; empty where it begins by itself.
 	ApprovedBy string
+	// Why is the decision's reason, in words.
+	Why string
 	// Upgrade is the plan itself, for who made it.
 	Upgrade any
 }
@@ -179,6 +181,7 @@ func (w *Watcher) begin(ctx, idle context.Context, stop <-chan struct{}, s *Sigh
 	if approved {
 		p.ApprovedBy = c.approved.By
 	}
+	p.Why = c.Decision.Reason
 	w.state.Run = &run{ID: p.Run, Version: c.Version.String(), Began: s.At}
 	w.tell(s) // before it, so that people know why it began
 	if err := w.save(idle); err != nil {
