@@ -33,7 +33,7 @@ s3-server: tools ## build the S3 server that the store is tested against (versit
 test-unit: tools s3-server
 	@command -v gcc >/dev/null || { echo "gcc is needed for -race: apt-get install gcc libc6-dev"; exit 1; }
 	REFIT_UNIT=1 REFIT_S3_SERVER=$(CURDIR)/$(BIN)/versitygw $(GO) test -race ./...
-	$(GO) test ./pipeline ./stages ./hosts/keeper ./hosts/github # walks of every course, and months of polls, which the race detector would slow down
+	$(GO) test ./pipeline ./stages ./hosts/keeper ./hosts/github ./hosts/git # walks of every course, and months of polls, which the race detector would slow down
 
 test-lab: build
 ifeq ($(LAB_TESTS),1)

@@ -61,6 +61,9 @@ type Facts struct {
 	Search string `json:"search,omitempty"`
 	// Pruned lists what was removed, "kirk: v4.5.12" (prune).
 	Pruned []string `json:"pruned,omitempty"`
+	// Configs is the fleet's configuration, where there is a config repository (survey, and
+	// its stages).
+	Configs *Configured `json:"configs,omitempty"`
 	// Snapshots are the nodes that are kept as images before anything is changed, chosen by
 	// the survey and written on by snapshot, snapshots done and snapshot off; Golden the
 	// images that new nodes are made from, one a tier (golden). Both are empty without a

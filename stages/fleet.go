@@ -172,6 +172,12 @@ type Deps struct {
 	Backups *Backups
 	// Front is the balancer before the proxies; nil for none that can be asked.
 	Front Front
+	// Keys is for comparing what hosts keep to themselves; nil where nothing is compared.
+	Keys Keys
+	// Committed is the configuration repository; nil where refit.yml names none.
+	Committed Committed
+	// Configs is the fleet's files in its config repository; nil where there is none.
+	Configs *Configuration
 
 	// at is the builder that is meant, of several; empty for the first.
 	at string

@@ -26,7 +26,7 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	// What users meet while the hosts are asked counts as well.
 	began := time.Now()
 	users, blind := s.d.newSite(ctx, Baseline{})
-	v := s.d.Look(ctx, []toolchain.Probe{}, say)
+	v := s.d.lookWithDrift(ctx, []toolchain.Probe{}, say)
 	refused := unreachable(s.d, v)
 	if len(refused) == 0 {
 		if release, refusal := runs(s.d, v); refusal != "" {
@@ -38,6 +38,10 @@ func (s preflight) Run(ctx context.Context, say pipeline.Say) error {
 	if len(refused) == 0 {
 		refused, _ = rules(s.d, s.f, v)
 	}
+	if n := len(v.Drift); n > 0 {
+		say("%d ways in which hosts are not what they should be: `refit drift` tells them", n)
+	}
+	refused = append(refused, s.d.staleConfigs(ctx, s.f)...)
 	if len(refused) > 0 {
 		return pipeline.Refuse("%w", errors.New(strings.Join(refused, "\n  ")))
 	}

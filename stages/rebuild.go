@@ -123,15 +123,22 @@ func (d Deps) Recover(ctx context.Context, r Request, t *Testimony, say pipeline
 	}
 	d.order(v, f)
 	if d.Cloud != nil {
-		refused, said := d.Cloud.choose(ctx, d, v, f)
-		if len(refused) > 0 {
-			return nil, notRebuilt(refused...)
-		}
-		f.Said = append(f.Said, said...)
+		d.recoverImages(ctx, v, f)
 	}
 	f.Pre, f.Post = split(ofTheRun(f, t))
 	f.Baseline = baseline(v)
 	return f, nil
+}
+
+// recoverImages finds what of the run is kept in the cloud account. The site matters more
+// than its images, and the account, or its token, may be what was lost with the journal.
+func (d Deps) recoverImages(ctx context.Context, v *View, f *Facts) {
+	refused, said := d.Cloud.choose(ctx, d, v, f)
+	if len(refused) > 0 {
+		f.Snapshots, f.Golden = nil, nil
+		said = []string{"the run goes on without its snapshots, golden images and the removal of old ones, since of the cloud account: " + strings.Join(refused, "; ") + ". What it kept there stays"}
+	}
+	f.Said = append(f.Said, said...)
 }
 
 // ofTheRun are the migrations that the run applied or has to apply: those that only
@@ -295,6 +302,7 @@ func (b *rebuilding) tell() {
 	epoch, holder, run := b.t.Epoch()
 	switch {
 	case b.copied == nil:
+		b.said = append(b.said, b.f.Said...)
 		b.said = append(b.said, "no copy of the journal was used: whether the run went forward or back is not known. `refit resume` goes forward; to go back, say no and give `refit rollback --from-hosts`",
 			fmt.Sprintf("how the site did before the run is lost: what was measured now (%s a page, no errors) stands for it", b.f.Baseline.Latency.Round(time.Millisecond)))
 	case epoch > b.copied.Epoch:

@@ -39,6 +39,14 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		if b.sign {
 			return doneAs(was), "taken as done: images that are made half way are not of the release before"
 		}
+	case dump:
+		if b.migrated() {
+			return doneAs(was), "taken as done: a dump that is made now is not of the database before the migrations"
+		}
+	case restorePoint:
+		if !stage.post && b.migrated() || stage.post && len(b.applied(b.f.Post)) > 0 {
+			return doneAs(was), "taken as done: the migrations have begun, and what was not noted before them is not known"
+		}
 	case preMigrate:
 		return b.pre(was)
 	case soak:
@@ -57,6 +65,11 @@ func (b *rebuilding) mark(s pipeline.Step) (pipeline.Mark, string) {
 		return was, ""
 	}
 	return begun(was), "the copy says so; it is looked at again"
+}
+
+// migrated tells whether the database was changed by the run, or is being changed.
+func (b *rebuilding) migrated() bool {
+	return b.rolled || len(b.f.Applied) > 0 || b.job(preUnit).State == node.JobRunning || len(b.applied(b.f.Post)) > 0
 }
 
 // roll judges a node by what it says itself.

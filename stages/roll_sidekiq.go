@@ -154,6 +154,9 @@ func (s rollSidekiq) restart(ctx context.Context, release string, say pipeline.S
 	if err := s.takeOut(ctx, say); err != nil {
 		return err
 	}
+	if err := s.d.configureFor(ctx, s.n, s.f, release, say); err != nil {
+		return err
+	}
 	if err := s.d.switchTo(ctx, s.n, release, digest, say); err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func rules(d Deps, f *Facts, v *View) (refused, said []string) {
 	j := &judgement{d: d, f: f, v: v}
 	for _, rule := range []func(){
 		j.path, j.sameRelease, j.hosts, j.rights, j.signing, j.seal, j.units, j.environment, j.room, j.peers, j.web, j.proxies, j.front, j.database, j.redis, j.sidekiq, j.queues, j.search, j.clocks,
-		j.backups, j.dumpable,
+		j.backups, j.dumpable, j.drift,
 	} {
 		rule()
 	}

@@ -20,6 +20,7 @@ import (
 	"vmst.io/refit/hosts/nginx"
 	"vmst.io/refit/hosts/node"
 	"vmst.io/refit/pipeline"
+	"vmst.io/refit/stages/drift"
 )
 
 // View is the whole fleet as it was seen in one look. What could not be seen has
@@ -65,6 +66,9 @@ type View struct {
 	// Recorded is what the keeper has on record that the fleet runs; empty for nothing.
 	Recorded    string
 	RecordedErr error
+	// Drift is where the hosts are not what they should be, once that was compared.
+	Drift    []drift.Finding
+	DriftErr error
 }
 
 // Look sees the whole fleet, all hosts at once. It changes nothing. probes are
@@ -242,7 +246,11 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		return nil, nil, nil, err
 	}
 	probes := toolchain.Probes(r.Overrides)
-	v := d.Look(ctx, probes, say)
+	look := d.lookWithDrift
+	if r.First { // nothing that is refit's is there to be compared
+		look = d.Look
+	}
+	v := look(ctx, probes, say)
 	if refusals := unreachable(d, v); len(refusals) > 0 {
 		return nil, v, refusals, errors.Join(slices.Collect(maps.Values(v.Unreachable))...)
 	}
@@ -269,6 +277,7 @@ func (d Deps) Survey(ctx context.Context, r Request, say pipeline.Say) (*Facts, 
 		rs, said := rules(d, f, v)
 		refusals = append(refusals, rs...)
 		f.Said = append(f.Said, said...)
+		refusals = append(refusals, d.surveyConfigs(ctx, f)...)
 		if d.Cloud != nil {
 			rs, said := d.Cloud.choose(ctx, d, v, f)
 			refusals = append(refusals, rs...)

@@ -38,8 +38,11 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 		// The same for the host that pages name instead of the web nodes.
 		add(pipeline.Step{Stage: cdn{d, f}, Why: "copy its hashed files to the bucket behind " + asked.CDN})
 	}
-	// Here belongs the commit of the intended configuration: before the first change that
-	// users could feel.
+	// What the fleet is about to be, committed and pushed before the first change that users
+	// could feel.
+	if f.Configs != nil {
+		add(pipeline.Step{Stage: intend{d, f, id}, Why: "commit and push what hosts are to be, before any of it is changed"})
+	}
 
 	// The images are complete before anything is changed. Those of nodes that are switched
 	// off for it are made here, when nothing else can fail any more.
@@ -49,6 +52,11 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	for _, k := range f.snapshots(true) {
 		n, _ := d.Fleet.Named(k.Host)
 		add(pipeline.Step{Stage: snapshotOff{d, f, id, n}, Why: "take it out, switch it off, keep it as an image, switch it on, gate, put it back", Host: k.Host, Expect: k.most()})
+	}
+
+	// Files of hosts that are not rolled: where something differs, one host at a time.
+	for _, n := range d.apart(f) {
+		add(pipeline.Step{Stage: configsOf{d, f, n}, Why: "change " + strings.Join(f.Configs.Differ[n.Name], ", "), Host: n.Name, Switches: true})
 	}
 
 	if asked.dumps(f) {
@@ -91,8 +99,10 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	add(pipeline.Step{Stage: postMigrate{d, f}, Why: orWhy(len(f.Post) > 0, "apply "+count(len(f.Post), "migration")+" after which "+p.From+" cannot run: THE POINT OF NO RETURN", "nothing to apply"), Host: d.migrator().Name, OneWay: len(f.Post) > 0, Switches: len(f.Post) > 0})
 	// Mappings only; what needs an import is named, never started.
 	add(pipeline.Step{Stage: search{d, f}, Why: "bring the search server's mappings up to date, if they changed"})
-	// Here belongs the commit of the actual configuration.
 	add(pipeline.Step{Stage: record{d, f}, Why: "write down what the fleet runs now", Host: d.keeper().Name})
+	if f.Configs != nil {
+		add(pipeline.Step{Stage: outcome{d, f, id}, Why: "commit and push how it went"})
+	}
 	// Never the release before: rollback needs it.
 	add(pipeline.Step{Stage: prune{d, f}, Why: fmt.Sprintf("remove releases older than the last %d", d.Keep)})
 	if len(f.Golden) > 0 {
@@ -123,7 +133,7 @@ func Prepares(step string) bool {
 		}
 	}
 	return slices.Contains([]string{
-		preflight{}.Name(), seal{}.Name(), snapshot{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), snapshotsDone{}.Name(), dump{}.Name(), restorePoint{}.Name(),
+		preflight{}.Name(), seal{}.Name(), snapshot{}.Name(), place{}.Name(), bridge{}.Name(), cdn{}.Name(), snapshotsDone{}.Name(), dump{}.Name(), restorePoint{}.Name(), intend{}.Name(),
 	}, step)
 }
 

@@ -81,7 +81,11 @@ type world struct {
 	permits   map[string]node.PermitOut      // by host, where it is not the usual one
 	meddled   string                         // the host on which a unit dies as it is sealed
 
-	copies copies // of the database
+	copies copies                       // of the database
+	drifts map[string]func(*node.State) // by host: what is otherwise there than it should be
+	keys   [][]byte                     // with which hosts were asked to hash
+
+	secretless map[string][]string // by host: the secrets that it lacks
 }
 
 // inWorld runs a test in a world of its own, in which waiting takes no time.
@@ -191,7 +195,7 @@ func (w *world) verbs(n Node) []node.Verb {
 	deed := func(format string, args ...any) {
 		w.deeds = append(w.deeds, n.Name+": "+fmt.Sprintf(format, args...))
 	}
-	return append(w.copying(n), []node.Verb{
+	return append(append(w.copying(n), w.configuring(n)...), []node.Verb{
 		answer(w, n, "fence.show", func(struct{}) (node.Fence, error) { return node.Fence{Epoch: 1, Verbs: w.orphans[n.Name]}, nil }),
 		answer(w, n, "facts", func(in node.FactsIn) (node.Facts, error) {
 			f := hostFacts(w.d, n, w.f)
@@ -216,6 +220,7 @@ func (w *world) verbs(n Node) []node.Verb {
 			return f, nil
 		}),
 		answer(w, n, "nginx.facts", func(nginx.UpstreamIn) (nginx.Facts, error) { return nginx.Facts{Active: true}, nil }),
+		answer(w, n, "state.read", func(in node.StateIn) (node.State, error) { return w.state(n, in), nil }),
 		answer(w, n, "sync", func(struct{}) (struct{}, error) {
 			deed("sync")
 			return struct{}{}, nil

@@ -106,10 +106,12 @@ func (s *Store) PutDump(ctx context.Context, d Dump, parts DumpParts) (Dump, err
 		err = s.Bucket.Remove(ctx, path.Join(at, dumpRecord)) // before what it speaks of is another
 	}
 	if err == nil {
-		err = s.abandon(ctx, at+"/", s.now())
-	}
-	if err == nil {
-		err = s.putDump(ctx, &d, at, parts)
+		// What a killed run sent costs room and stands in no dump's way: where it cannot be
+		// taken away now, the next prune does, and tells if it cannot.
+		untidy := s.abandon(ctx, at+"/", s.now())
+		if err = s.putDump(ctx, &d, at, parts); err != nil {
+			err = errors.Join(err, untidy)
+		}
 	}
 	if err != nil {
 		return Dump{}, fmt.Errorf("cannot store the dump in %s: %w", s, err)

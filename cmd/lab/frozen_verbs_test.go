@@ -102,6 +102,18 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 		},
 		"permit.write":    {prepare: unsealed, in: node.PermitIn{}, watch: permits},
 		"permit.withdraw": {prepare: unsealed + `; echo '{"format":1,"instance":"none"}' > /var/lib/refit/permit`, in: node.PermitIn{}, watch: permits},
+		"config.apply": {
+			prepare: "echo old > /root/ops/file; rm -rf /var/lib/refit/configs/frozen",
+			in: node.ConfigIn{Run: "frozen", Paths: []string{"/root/ops/file"}, Files: []node.ConfigFile{{
+				Path: "/root/ops/file", Content: []byte("new\n"), Owner: "root", Group: "root", Mode: 0o644,
+			}}},
+			watch: "cat /root/ops/file; find /var/lib/refit/configs/frozen -type f -exec md5sum {} + 2>/dev/null | sort; " + opsFiles,
+		},
+		"config.restore": {
+			prepare: `echo new > /root/ops/file; mkdir -p /var/lib/refit/configs/frozen; echo '{"format":1,"run":"frozen","state":"done","files":[{"path":"/root/ops/file","missing":true,"wrote":"x"}]}' > /var/lib/refit/configs/frozen/record.json`,
+			in:      node.ConfigIn{Run: "frozen"},
+			watch:   "find /var/lib/refit/configs/frozen -type f -exec md5sum {} + 2>/dev/null | sort; " + opsFiles,
+		},
 		"upstream.set": {
 			host: "sulu", prepare: "cp /etc/nginx/refit/web.conf /root/ops/file",
 			in:    nginx.SetIn{Files: []string{"/root/ops/file"}, Address: "10.77.0.21", Down: true},

@@ -132,11 +132,13 @@ func (c config) check(w *wrongs) {
 	c.checkStore(w)
 	c.Cloud.check(w)
 	c.checkBackups(w)
+	c.checkConfigs(w)
 	c.checkUpstream(w)
 	c.checkSigning(w)
 	c.checkPolicy(w)
 	c.checkApprovals(w)
 	c.checkNotify(w)
+	c.checkGitHub(w)
 	c.checkHosts(w)
 }
 

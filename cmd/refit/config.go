@@ -45,11 +45,13 @@ type config struct {
 	CDN        *cdnConfig       `yaml:"cdn"`
 	Cloud      *cloudConfig     `yaml:"cloud"`
 	Backups    *backupsConfig   `yaml:"backups"`
+	Configs    *configsConfig   `yaml:"configs"`
 	Watch      watchConfig      `yaml:"watch"`
 	Policy     policyConfig     `yaml:"policy"`
 	Approvals  *approvalsConfig `yaml:"approvals"`
 	Flings     []flingConfig    `yaml:"flings"`
 	Notify     notifyConfig     `yaml:"notify"`
+	GitHub     *gitHubConfig    `yaml:"github"`
 	Metrics    metricsConfig    `yaml:"metrics"`
 
 	dir  string // the folder of the file: relative paths in it start here

@@ -35,6 +35,8 @@ func doctorCommand(s streams) *cli.Command {
 			refused, said := x.deps.Fleetwide(v)
 			said = append(said, x.deps.Gaps()...)
 			said = append(said, x.cannotTell(look)...)
+			wrong, known := x.deps.ExamineConfigs(look)
+			refused, said = append(refused, wrong...), append(said, known...)
 			account := x.cloudCheckup(look)
 			if account != nil {
 				refused, said = append(refused, account.refused...), append(said, account.known...)

@@ -27,9 +27,13 @@ func (x *session) hashOf(p *planned) (string, error) {
 		HostKeys     string
 		Steps        [][3]string
 		Acknowledge  [][]string
+		Configs      any `json:",omitempty"`
 	}{
 		Format: 1, Kind: p.Kind, From: p.From, To: p.To, Commit: p.facts.To.Tag.Commit, Tree: p.facts.To.Tag.Tree,
 		Config: x.config, HostKeys: keys, Acknowledge: p.way.asked(),
+	}
+	if c := p.facts.Configs; c != nil {
+		what.Configs = []any{c.Base, c.Files}
 	}
 	for _, s := range p.Steps {
 		what.Steps = append(what.Steps, [3]string{s.Name(), s.Host, fmt.Sprint(s.OneWay)})

@@ -51,6 +51,9 @@ func resumeCommand(s streams) *cli.Command {
 			}
 			if j == nil || j.Finished() {
 				x.lookBack(look, j, s.progress())
+				if err := x.payConfigs(look, j, s.progress()); err != nil {
+					return err
+				}
 				return s.nothingToResume(c.Bool("json"))
 			}
 			x.adopt(j.ID)

@@ -82,6 +82,8 @@ type runStatus struct {
 	// Restore says how the database gets back to what it was before a run that did not
 	// end well.
 	Restore []string `json:"restore,omitempty"`
+	// ConfigsOwed is what the config repository was not told when the run ended.
+	ConfigsOwed string `json:"configs_owed,omitempty"`
 }
 
 func (x *session) status(ctx context.Context) status {
@@ -214,7 +216,7 @@ func statusOf(j *pipeline.Journal) *runStatus {
 	if err := j.LoadFacts(f); err != nil {
 		st.Restore = []string{"what the database could be restored to cannot be read: " + err.Error()}
 	} else {
-		st.Restore = restores(j.Outcome, f)
+		st.Restore, st.ConfigsOwed = restores(j.Outcome, f), f.ConfigsOwed()
 	}
 	return st
 }
@@ -280,6 +282,9 @@ func (st status) text(w io.Writer) error {
 		}
 		for _, line := range st.Run.Restore {
 			fmt.Fprintf(t, "%s\n", line)
+		}
+		if st.Run.ConfigsOwed != "" {
+			fmt.Fprintf(t, "%s\n", st.Run.ConfigsOwed)
 		}
 	}
 	if st.Copy != "" {

@@ -69,6 +69,15 @@ func (x *session) tellers(run string) *telling {
 			add(k, err)
 		}
 	}
+	if x.config.GitHub != nil {
+		d, _, err := x.config.deployer()
+		switch {
+		case err != nil:
+			t.said = append(t.said, err.Error())
+		case d != nil:
+			t.list = append(t.list, report.NewDeploy(report.DeployOptions{Deployer: d, Redact: redact(d.token)}))
+		}
+	}
 	if f := x.config.Metrics.Textfile; f != "" {
 		m, err := report.NewMetrics(report.MetricsOptions{Fleet: x.config.Fleet, Version: version, Textfile: f})
 		add(m, err)
@@ -238,6 +247,10 @@ func (x *session) cannotTell(ctx context.Context) []string {
 				k.Close(askLimit) // nothing is known yet, so nothing is pushed
 			}
 		}
+	}
+	if x.config.GitHub != nil {
+		_, known, err := x.config.deployer()
+		say(known, err)
 	}
 	if f := x.config.Metrics.Textfile; f != "" {
 		if info, err := os.Stat(filepath.Dir(f)); err != nil || !info.IsDir() {

@@ -120,9 +120,13 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 	if err := x.wireBackups(provider); err != nil {
 		return nil, err
 	}
+	if err := x.wireConfigs(command); err != nil {
+		return nil, err
+	}
 	if err := x.wireKeeper(run, command); err != nil {
 		return nil, err
 	}
+	x.deps.Keys = x.keeper
 	knownHosts, err := c.path(c.SSH.KnownHosts)
 	if err != nil {
 		return nil, err

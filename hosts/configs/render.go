@@ -96,12 +96,12 @@ func render(p string, s source, at scope) (File, error) {
 	if f.Secrets, err = Secrets(f.Content); err != nil {
 		return File{}, err
 	}
-	for _, found := range Scan(map[string][]byte{p: f.Content}) {
+	if found := Scan(map[string][]byte{p: f.Content}); len(found) > 0 {
 		what := "line %d"
 		if s.text {
 			what = "line %d of what it renders"
 		}
-		return File{}, fmt.Errorf(what+` looks like a secret (%s): secrets do not stand in the repository; put it into /etc/refit/secrets.env of the hosts and {{secret "NAME"}} here (docs/configs.md)`, found.Line, found.Rule)
+		return File{}, fmt.Errorf(what+` looks like a secret (%s): secrets do not stand in the repository; put it into /etc/refit/secrets.env of the hosts and {{secret "NAME"}} here (docs/configs.md)`, found[0].Line, found[0].Rule)
 	}
 	return f, nil
 }

@@ -73,7 +73,7 @@ PasswordAuthentication no
 user_password: required
 AWS_ACCESS_KEY_ID=refit
 S3_ALIAS_HOST=cdn.vmst.io
-session_key: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+session_key: a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1
 session_key: /run/keys/9f86d081884c7d659a2feaa0c55ad015
 odd_key: 9f86d081884c7d659a2feaa0c55ad015 # refit:no-secret, a cache key
 `

@@ -313,7 +313,7 @@ func untrue(c *git.Config, commit string) string {
 // an operator is rendered from the very templates it stands on.
 func TestTwoOperatorsAndAPersonLoseNothingOfEachOther(t *testing.T) {
 	courses, at := uint64(200), uint64(4)
-	if testing.Short() {
+	if raced || testing.Short() {
 		courses = 20
 	}
 	var moved, unsure atomic.Int32

@@ -17,11 +17,27 @@ import (
 	gogithub "github.com/google/go-github/v60/github"
 )
 
-// question is one GET.
+// question is one GET, or a POST if it sends something.
 type question struct {
 	what string // for people
 	path string // below the API's address, escaped
 	etag string // of the answer that is known already, "" if none
+	send any    // the body, as JSON; nil for none
+}
+
+// method and good are how it is asked, and the status of an answer that is one.
+func (q question) method() string {
+	if q.send != nil {
+		return http.MethodPost
+	}
+	return http.MethodGet
+}
+
+func (q question) good() int {
+	if q.send != nil {
+		return http.StatusCreated
+	}
+	return http.StatusOK
 }
 
 // answer is what came: the body of a 200, or that nothing changed.
@@ -43,7 +59,7 @@ var errSlow = errors.New("the answer took too long")
 func (c *Client) ask(ctx context.Context, q question) (answer, error) {
 	gh := gogithub.NewClient(&c.http)
 	gh.BaseURL, gh.UserAgent = c.base, c.agent
-	req, err := gh.NewRequest(http.MethodGet, q.path, nil)
+	req, err := gh.NewRequest(q.method(), q.path, q.send)
 	if err != nil {
 		return answer{}, fmt.Errorf("cannot ask %s for %s: %w", c.base.Host, q.what, err)
 	}
@@ -58,13 +74,13 @@ func (c *Client) ask(ctx context.Context, q question) (answer, error) {
 	var body bytes.Buffer
 	resp, err := gh.Do(within, req, &body)
 	switch {
-	case err == nil && resp.StatusCode == http.StatusOK:
+	case err == nil && resp.StatusCode == q.good():
 		return c.read(q, resp, body.Bytes())
 	case ctx.Err() != nil:
 		return answer{}, context.Cause(ctx)
 	case within.Err() != nil:
 		return answer{}, c.slow(q)
-	case resp == nil || resp.StatusCode == http.StatusOK:
+	case resp == nil || resp.StatusCode == q.good():
 		return answer{}, c.cut(q, err)
 	case resp.StatusCode == http.StatusNotModified && q.etag != "":
 		return answer{same: true, etag: q.etag}, nil
@@ -81,7 +97,7 @@ func (c *Client) ask(ctx context.Context, q question) (answer, error) {
 	return answer{}, c.judge(q, resp.Response, text)
 }
 
-// read takes a 200 for an answer only if it says that it is JSON and is it.
+// read takes a good status for an answer only if it says that it is JSON and is it.
 func (c *Client) read(q question, resp *gogithub.Response, body []byte) (answer, error) {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {

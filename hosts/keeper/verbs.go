@@ -18,6 +18,7 @@ type answer struct {
 	Bytes    []byte    `json:"bytes,omitempty"`
 	Entries  []Entry   `json:"entries,omitempty"`
 	Approval *Approval `json:"approval,omitempty"`
+	Key      []byte    `json:"key,omitempty"`
 }
 
 // Verbs are what the keeper's host can be asked for; dir is where its files lie,
@@ -88,6 +89,10 @@ func verbs(s *store) []node.Verb {
 		verb("approval.use", func(ctx context.Context, in useIn) (answer, error) {
 			a, err := s.use(ctx, in)
 			return answer{Approval: &a}, err
+		}),
+		verb("comparison.key", func(ctx context.Context, _ none) (answer, error) {
+			key, err := s.comparisonKey(ctx)
+			return answer{Key: key}, err
 		}),
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // Verbs are the verbs of this package, for the agent's table.
 func Verbs() []node.Verb {
-	dumps := dumper{dumpHome}
+	dumps := dumper{home: dumpHome}
 	return []node.Verb{
 		{Name: "sidekiq", Run: serve(readSidekiq)},
 		{Name: "db", Run: serve(readDatabase)},

@@ -2,6 +2,7 @@ package mastodon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,7 +30,15 @@ var pgVersion = regexp.MustCompile(`^pg_(?:dump|restore) \(PostgreSQL\) ((\d+)\S
 type dumper struct {
 	// home is dumpHome.
 	home string
+	// stall is how long a dump may wait for its reader; 0 for dumpStall.
+	stall time.Duration
 }
+
+// dumpStall is how long pg_dump may wait for whoever takes what it writes. While it runs it
+// holds a lock on every table, for which a migration would wait, and a caller whose link
+// vanished takes a quarter of an hour to be missed by TCP alone (tcp_retries2, tcp(7)). A
+// store that is slow is heard of sooner.
+const dumpStall = 5 * time.Minute
 
 // findDumpTools is the verb "database.dumptools".
 func (d dumper) findDumpTools(ctx context.Context, _ DumpToolsIn, _ func(string)) (DumpTools, error) {
@@ -101,6 +110,9 @@ func (d dumper) dump(ctx context.Context, raw json.RawMessage, w io.Writer, _ fu
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	taken := &patient{w: w, most: cmp.Or(d.stall, dumpStall), end: cancel}
 	// A table that somebody has locked is not waited for without end.
 	cmd := exec.CommandContext(ctx, "nice", "-n", "19", filepath.Join(t.Dir, "pg_dump"), "--format=custom", "--no-password", "--lock-wait-timeout=60s")
 	if p, err := exec.LookPath("ionice"); err == nil {
@@ -111,7 +123,7 @@ func (d dumper) dump(ctx context.Context, raw json.RawMessage, w io.Writer, _ fu
 	}
 	cmd.Env = append(cmd.Env, way.variables(env)...)
 	said := &ending{max: 16 << 10}
-	cmd.Stdout, cmd.Stderr = w, said
+	cmd.Stdout, cmd.Stderr = taken, said
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
@@ -120,6 +132,21 @@ func (d dumper) dump(ctx context.Context, raw json.RawMessage, w io.Writer, _ fu
 		return nil, env.clean(fmt.Errorf("pg_dump of %s: %w: %s", way, err, said))
 	}
 	return DumpOut{Program: t.Version}, nil
+}
+
+// patient ends a dump whose reader takes nothing of it for too long.
+type patient struct {
+	w    io.Writer
+	most time.Duration
+	end  context.CancelCauseFunc
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	gone := time.AfterFunc(p.most, func() {
+		p.end(fmt.Errorf("nobody took what pg_dump wrote for %s, so it was ended: its locks would hold up migrations", p.most))
+	})
+	defer gone.Stop()
+	return p.w.Write(b)
 }
 
 // variables are libpq's for this way: nothing of it stands on a command line, which every

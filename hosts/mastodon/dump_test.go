@@ -25,7 +25,7 @@ func postgres(t *testing.T, programs map[string]string) (dumper, Layout) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := dumper{filepath.Join(t.TempDir(), "postgresql")}
+	d := dumper{home: filepath.Join(t.TempDir(), "postgresql")}
 	for name, script := range programs {
 		file := filepath.Join(d.home, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -110,6 +110,36 @@ func TestADumpWhoseCallerIsGoneEnds(t *testing.T) {
 	}))
 	if !errors.Is(err, gone) || time.Since(began) > 30*time.Second {
 		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
+
+func TestADumpWhoseCallerTakesNothingAnyMoreEndsAndLetsGoOfItsLocks(t *testing.T) {
+	pid := filepath.Join(t.TempDir(), "pid")
+	d, l := postgres(t, map[string]string{"17/bin/pg_dump": "echo $$ > " + pid + "; echo begun; exec sleep 600", "17/bin/pg_restore": ""})
+	d.stall = 200 * time.Millisecond
+	var there error
+	_, err := d.dumps(t.Context(), l, writerFunc(func(b []byte) (int, error) {
+		// A link that vanished: nothing is refused, and nothing is taken, until pg_dump is gone.
+		id, err := os.ReadFile(pid)
+		for end := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			_, err = os.Stat(filepath.Join("/proc", strings.TrimSpace(string(id))))
+		}
+		there = err
+		return len(b), nil
+	}))
+	if err == nil || !strings.Contains(err.Error(), "nobody took what pg_dump wrote for 200ms, so it was ended") {
+		t.Errorf("%v", err)
+	}
+	if !errors.Is(there, os.ErrNotExist) {
+		t.Errorf("pg_dump was still there: %v", there)
+	}
+}
+
+func TestADumpThatIsReadSlowlyButReadIsNotEnded(t *testing.T) {
+	d, l := postgres(t, map[string]string{"17/bin/pg_dump": "echo 1; sleep 0.4; echo 2", "17/bin/pg_restore": ""})
+	d.stall = 200 * time.Millisecond // it writes nothing for longer than that
+	if _, err := d.dumps(t.Context(), l, io.Discard); err != nil {
+		t.Error(err)
 	}
 }
 

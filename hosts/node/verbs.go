@@ -12,6 +12,8 @@ func (m Machine) Verbs() []Verb {
 		{Name: "inflight", Run: Typed(m.inflight)},
 		{Name: "sync", Run: Typed(m.sync)},
 		{Name: "backup.last", Run: Typed(m.lastBackup)},
+		{Name: "state.read", Run: Typed(m.readState)},
+		{Name: "state.files", Run: Typed(m.stateFiles)},
 
 		// Units and transient units.
 		{Name: "units.show", Run: Typed(m.unitsShow)},
@@ -52,6 +54,10 @@ func (m Machine) Verbs() []Verb {
 		// Small files, and what crashed runs left.
 		{Name: "file.get", Run: Typed(m.fileGet)},
 		{Name: "file.put", Changes: true, Run: Typed(m.filePut)},
+		// Configuration files, whose secrets are put in here.
+		{Name: "config.look", Run: Typed(m.configLook)},
+		{Name: "config.apply", Changes: true, Run: Typed(m.configApply)},
+		{Name: "config.restore", Changes: true, Run: Typed(m.configRestore)},
 		{Name: "sweep.show", Run: Typed(m.sweepShow)},
 		{Name: "sweep", Changes: true, Run: Typed(m.sweep)},
 	}

@@ -72,8 +72,12 @@ func redirected(path string) string {
 
 // badQuery tells what is wrong with the query, "" if nothing.
 func badQuery(r *http.Request) string {
-	list := r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/releases")
+	deployments := r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/deployments")
+	list := deployments || r.Method == http.MethodGet && (strings.HasSuffix(r.URL.Path, "/releases") || strings.HasSuffix(r.URL.Path, "/statuses"))
 	for k, v := range r.URL.Query() {
+		if deployments && len(v) == 1 && slices.Contains([]string{"sha", "ref", "task", "environment"}, k) {
+			continue
+		}
 		n, err := strconv.Atoi(v[0])
 		switch {
 		case !list || (k != "page" && k != "per_page"):

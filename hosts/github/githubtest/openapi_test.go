@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -180,6 +181,11 @@ func TestEveryAnswerIsAsGitHubDescribesIt(t *testing.T) {
 		{"GET", "/repos/old/name/releases", "", "", 301},
 		{"GET", at + "/releases", "wrong", "", 401},
 		{"GET", "/rate_limit", push, "", 200},
+		{"POST", at + "/deployments", push, `{"ref":"main","task":"refit:run-1","environment":"production","description":"x","auto_merge":false,"required_contexts":[]}`, 201},
+		{"POST", at + "/deployments", read, `{"ref":"main","auto_merge":false,"required_contexts":[]}`, 404},
+		{"POST", at + "/deployments", push, `{"ref":"","auto_merge":false,"required_contexts":[]}`, 422},
+		{"GET", at + "/deployments?task=refit%3Arun-1&environment=production&per_page=1", push, "", 200},
+		{"GET", at + "/deployments/99999/statuses", push, "", 404},
 		{"POST", at + "/releases", push, `{"tag_name":"v4.7.0","name":"v4.7.0","body":"notes","draft":true}`, 201},
 		{"POST", at + "/releases", push, `{"tag_name":"v4.6.5"}`, 422},
 		{"POST", at + "/releases", read, `{"tag_name":"v4.7.1"}`, 404},
@@ -191,6 +197,26 @@ func TestEveryAnswerIsAsGitHubDescribesIt(t *testing.T) {
 		if resp := d.exchange(s, x.method, x.path, x.token, x.body); resp.StatusCode != x.status {
 			t.Errorf("%s %s: %d, not %d", x.method, x.path, resp.StatusCode, x.status)
 		}
+	}
+	var made struct {
+		ID int64 `json:"id"`
+	}
+	if err := json.NewDecoder(d.exchange(s, "POST", at+"/deployments", push, `{"ref":"main","auto_merge":false,"required_contexts":[]}`).Body).Decode(&made); err != nil {
+		t.Fatal(err)
+	}
+	statuses := fmt.Sprintf("%s/deployments/%d/statuses", at, made.ID)
+	for body, want := range map[string]int{
+		`{"state":"success","description":"done","log_url":"https://a.test/","environment_url":"https://b.test/"}`: 201,
+		// Without a log the description contradicts itself: target_url is a URI, and "" by default.
+		`{"state":"pending","description":"","log_url":"https://a.test/"}`:    201,
+		`{"state":"queued","description":"` + strings.Repeat("x", 141) + `"}`: 422,
+	} {
+		if resp := d.exchange(s, "POST", statuses, push, body); resp.StatusCode != want {
+			t.Errorf("%s: %d, not %d", body, resp.StatusCode, want)
+		}
+	}
+	if resp := d.exchange(s, "GET", statuses+"?per_page=1", push, ""); resp.StatusCode != 200 {
+		t.Errorf("statuses: %d", resp.StatusCode)
 	}
 	first := d.exchange(s, "GET", at+"/releases", read, "")
 	if again := d.exchange(s, "GET", at+"/releases", read, "", "If-None-Match", first.Header.Get("ETag")); again.StatusCode != 304 {

@@ -61,6 +61,7 @@ type repo struct {
 	tags        map[string]Tag
 	objects     map[string]tagObject // by hash; what was pushed once stays
 	commits     map[string]Tag
+	deployments []*Deployment   // the newest first
 	pages       map[string]page // rendered lists, until something changes
 }
 
