@@ -243,4 +243,3 @@ func (s intoStep) Undo(ctx context.Context, say pipeline.Say) error {
 	s.d = s.d.passingOver(ctx, say)
 	return s.takeOut(ctx, say)
 }
-

@@ -81,6 +81,8 @@ type world struct {
 	permits   map[string]node.PermitOut      // by host, where it is not the usual one
 	meddled   string                         // the host on which a unit dies as it is sealed
 
+	forgotten bool // the builder has no release any more
+
 	copies copies                       // of the database
 	drifts map[string]func(*node.State) // by host: what is otherwise there than it should be
 	keys   [][]byte                     // with which hosts were asked to hash
@@ -238,6 +240,9 @@ func (w *world) verbs(n Node) []node.Verb {
 			return node.PruneOut{Removed: []string{"v4.5.12"}}, nil
 		}),
 		answer(w, n, "manifest.show", func(in node.ManifestIn) (node.Head, error) {
+			if w.forgotten {
+				return node.Head{}, node.Failf(node.CodeNotFound, "it is not there any more")
+			}
 			return node.Head{Release: in.Release, Digest: "digest of " + in.Release, Toolchains: w.runsWith[in.Release]}, nil
 		}),
 		answer(w, n, "place.verify", func(in node.VerifyIn) (node.VerifyOut, error) {

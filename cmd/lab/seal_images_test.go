@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,57 @@ func TestLabAnUpgradeKeepsNodesBeforeAndMakesGoldenImagesAfter(t *testing.T) {
 				t.Errorf("%s on the clone ended with %q", u, got)
 			}
 		}
+		f.outOfStep(t, config)
 		f.must(t, 0, config, []string{"rollback", "--yes"})
 	})
 	f.runsEverywhere(t, "v4.5.2")
+}
+
+// outOfStep puts the disk of a web node back to its snapshot of before the upgrade, as a
+// person would in the control panel. refit must tell, refuse, and bring it back unnoticed.
+func (f *fleet) outOfStep(t *testing.T, config string) {
+	t.Helper()
+	before := f.oldest(t, "kirk", "spock")
+	host := before.Machine.Name
+	if err := f.Droplets().Restore(t.Context(), host, before.Key); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.over(t, host, "readlink", "/home/mastodon/live"); !strings.HasSuffix(got, "v4.5.2") {
+		t.Fatalf("the snapshot is of %q", got)
+	}
+	wrong := host + " is out of step: it runs v4.5.2, and the fleet v4.6.0"
+	f.must(t, 3, config, []string{"upgrade", "--to", "v4.7.0", "--yes"}, wrong, "`refit align --host "+host+"`")
+	f.must(t, 3, config, []string{"doctor"}, wrong)
+	if shown := f.must(t, 0, config, []string{"status"}).out; !strings.Contains(shown, wrong) {
+		t.Errorf("status does not say it:\n%s", shown)
+	}
+	f.underLoad(t, func() {
+		f.must(t, 0, config, []string{"align", "--host", host, "--yes"}, "set aside "+host+": done", "bring "+host+": done", "in step "+host+": done", "DONE")
+	})
+	f.runsEverywhere(t, "v4.6.0")
+	f.must(t, 3, config, []string{"align", "--host", host, "--yes"}, host+" is in step")
+	f.must(t, 0, config, []string{"verify"}, "unmodified")
+}
+
+// oldest is the oldest kept disk of any of these hosts.
+func (f *fleet) oldest(t *testing.T, hosts ...string) lab.KeptImage {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(f.Dir, "images", "*", "image.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var oldest lab.KeptImage
+	for _, file := range all {
+		im, err := f.Kept(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(hosts, im.Machine.Name) && (oldest.Key == "" || im.Made.Before(oldest.Made)) {
+			oldest = im
+		}
+	}
+	if oldest.Key == "" {
+		t.Fatalf("no image of %v in %v", hosts, all)
+	}
+	return oldest
 }
