@@ -147,7 +147,7 @@ type aligning struct {
 }
 
 func (s aligning) both() (w rollWeb, k rollSidekiq) {
-	return rollWeb{s.d, s.f, s.n}, rollSidekiq{s.d, s.f, s.n}
+	return rollWeb(s), rollSidekiq(s)
 }
 
 // takeOut leaves nothing of the node's at work, and no proxy that sends it requests.

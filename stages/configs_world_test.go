@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -21,7 +20,6 @@ import (
 
 // configBranch is a config repository in memory.
 type configBranch struct {
-	mu      sync.Mutex
 	trees   map[string]map[string]string // by commit
 	log     []git.Entry                  // newest first; of all that was pushed
 	made    map[string]git.Entry

@@ -41,7 +41,6 @@ type theatre struct {
 	changed []string          // "khan job.start": verbs that change, on the fleet's own hosts
 	fails   map[string]error  // by method of the account
 	begun   map[string]time.Time
-	images  []int
 	limit   int
 }
 

@@ -75,4 +75,3 @@ func (x *session) outOfStep(rows []report.HostRow, recorded string) []string {
 	}
 	return stages.OutOfStep(live, recorded)
 }
-
