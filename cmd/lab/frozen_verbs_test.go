@@ -246,12 +246,13 @@ var keepersVerbs = map[string]bool{
 	"lease.acquire": true, "lease.renew": true, "lease.release": true, "lease.take": true, "shelf.save": true, "shelf.remove": true,
 	"lease.show": false, "shelf.load": false, "shelf.list": false, "shelf.aside": false,
 	"approval.give": true, "approval.use": true, "approval.show": false,
+	"comparison.key": true,
 }
 
 // birthVerbs are asked of a machine that is not in service yet, alone. Here they would take
-// from the host the keys and the name by which the lab knows it; the fence before them is
-// the one before all others.
-var birthVerbs = []string{"hostkeys.make", "hostkeys.use", "hostname.set"}
+// from the host the keys and the name by which the lab knows it, or the fleet that it is of;
+// the fence before them is the one before all others.
+var birthVerbs = []string{"hostkeys.make", "hostkeys.use", "hostname.set", "env.rehearse"}
 
 func TestEveryVerbThatChangesAHostHasACaseInWhichItIsFrozen(t *testing.T) {
 	cases := frozenVerbs(t, "", "")
