@@ -12,7 +12,6 @@ import (
 	"vmst.io/refit/hosts/configs"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
-	"vmst.io/refit/hosts/ssh"
 	"vmst.io/refit/stages"
 )
 
@@ -172,13 +171,11 @@ func openConfigs(c config, say func(string, ...any)) (*git.Config, error) {
 			return text, err
 		}
 	}
-	if r.Sign != "" {
-		key, err := c.path(r.Sign)
-		if err != nil {
-			return nil, err
-		}
-		o.Sign = ssh.NewSigner(ssh.SignOptions{KeyFile: key, AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Namespace: signedAs})
+	signer, err := c.commitSigner()
+	if err != nil {
+		return nil, err
 	}
+	o.Sign = signer
 	return git.OpenConfig(context.Background(), o)
 }
 
