@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"vmst.io/refit/hosts/configs"
 	"vmst.io/refit/hosts/git"
@@ -39,6 +40,10 @@ type Configuration struct {
 	Paths []string
 	// By is who runs refit.
 	By string
+	// Pulls is where commits are proposed instead of being pushed to the branch; nil for
+	// pushing. Merge is how long a run waits until somebody has merged one.
+	Pulls Pulls
+	Merge time.Duration
 }
 
 // Configured is the fleet's configuration in one run.

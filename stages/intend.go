@@ -33,6 +33,9 @@ func (s intend) Run(ctx context.Context, say pipeline.Say) error {
 	if repo == nil {
 		return pipeline.Refuse("%w", errNoConfigs)
 	}
+	if repo.Pulls != nil {
+		return s.propose(ctx, say)
+	}
 	head, err := repo.Repo.Fetch(ctx)
 	if err != nil {
 		return fmt.Errorf("the config repository cannot be read: %w", err)
@@ -47,13 +50,9 @@ func (s intend) Run(ctx context.Context, say pipeline.Say) error {
 	if head != c.Base {
 		return pipeline.Refuse("%s", stale(repo.Name, c.Base, head))
 	}
-	changes, err := s.changes()
+	commit, err := s.commit(ctx)
 	if err != nil {
 		return err
-	}
-	commit, err := repo.Repo.Commit(ctx, c.Base, changes, s.message())
-	if err != nil {
-		return fmt.Errorf("cannot commit to the config repository: %w", err)
 	}
 	if commit == c.Base {
 		c.Intended = commit
@@ -70,6 +69,20 @@ func (s intend) Run(ctx context.Context, say pipeline.Say) error {
 	c.Intended = commit
 	say("%s has %.12s: what hosts are to be", repo.Name, commit)
 	return nil
+}
+
+// commit makes the commit of what hosts are to be, on the plan's base; the base itself where
+// that says so already.
+func (s intend) commit(ctx context.Context) (string, error) {
+	changes, err := s.changes()
+	if err != nil {
+		return "", err
+	}
+	commit, err := s.d.Configs.Repo.Commit(ctx, s.f.Configs.Base, changes, s.message())
+	if err != nil {
+		return "", fmt.Errorf("cannot commit to the config repository: %w", err)
+	}
+	return commit, nil
 }
 
 // changes are refit's files as they are to be, from what was planned and nothing else.
@@ -123,7 +136,7 @@ func (s intend) message() string {
 // what cannot be pushed is owed.
 func (s intend) Undo(ctx context.Context, say pipeline.Say) error {
 	c, repo := s.f.Configs, s.d.Configs
-	if repo != nil && c.Intended == "" {
+	if repo != nil && repo.Pulls == nil && c.Intended == "" {
 		looking, cancel := context.WithTimeout(ctx, tellWithin)
 		defer cancel()
 		_, err := repo.Repo.Fetch(looking)

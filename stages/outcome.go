@@ -109,6 +109,9 @@ const pushTries = 8
 
 func (d Deps) payConfigs(ctx context.Context, f *Facts, run string, o *OwedConfigs, say pipeline.Say) error {
 	c, deed := d.Configs, deedOutcome
+	if c.Pulls != nil {
+		return d.payProposed(ctx, f, run, o, say)
+	}
 	if o.Revert {
 		deed = deedRevert
 	}

@@ -41,7 +41,7 @@ func Upgrade(id string, d Deps, f *Facts) pipeline.Plan {
 	// What the fleet is about to be, committed and pushed before the first change that users
 	// could feel.
 	if f.Configs != nil {
-		add(pipeline.Step{Stage: intend{d, f, id}, Why: "commit and push what hosts are to be, before any of it is changed"})
+		add(pipeline.Step{Stage: intend{d, f, id}, Why: d.Configs.intends()})
 	}
 
 	// The images are complete before anything is changed. Those of nodes that are switched

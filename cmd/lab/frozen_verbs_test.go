@@ -110,7 +110,7 @@ func frozenVerbs(t *testing.T, repository, npm string) map[string]frozen {
 			watch: "cat /root/ops/file; find /var/lib/refit/configs/frozen -type f -exec md5sum {} + 2>/dev/null | sort; " + opsFiles,
 		},
 		"config.restore": {
-			prepare: `echo new > /root/ops/file; mkdir -p /var/lib/refit/configs/frozen; echo '{"format":1,"run":"frozen","state":"done","files":[{"path":"/root/ops/file","missing":true,"wrote":"x"}]}' > /var/lib/refit/configs/frozen/record.json`,
+			prepare: `echo new > /root/ops/file; install -d -m 700 /var/lib/refit/configs /var/lib/refit/configs/frozen; echo '{"format":1,"run":"frozen","state":"done","files":[{"path":"/root/ops/file","missing":true,"wrote":"x"}]}' > /var/lib/refit/configs/frozen/record.json`,
 			in:      node.ConfigIn{Run: "frozen"},
 			watch:   "find /var/lib/refit/configs/frozen -type f -exec md5sum {} + 2>/dev/null | sort; " + opsFiles,
 		},
@@ -361,7 +361,7 @@ for d in "$@"; do
   esac
 done
 systemctl stop refit-ops.service refit-ops-job.service 2>/dev/null
-rm -rf home cache file /run/systemd/system/refit-ops.service /var/lib/refit/jobs/refit-ops-job.service*
+rm -rf home cache file /run/systemd/system/refit-ops.service /var/lib/refit/jobs/refit-ops-job.service* /var/lib/refit/configs/frozen
 case $verb in permit.*) rm -rf /var/lib/refit/permit /var/lib/refit/permit.d /etc/systemd/system/mastodon-.service.d; systemctl daemon-reload;; esac
 `
 

@@ -191,6 +191,8 @@ var leaves = []struct{ path, owner, mode string }{
 	{`/var/lib/refit/keeper(/journal|/approvals)?`, "root:root", "700"},
 	{`/var/lib/refit/keeper/.*`, "root:root", "600"},
 	{`/var/lib/refit/fleet.json`, "root:root", "644"},
+	{`/var/lib/refit/configs(/[^/]+)?`, "root:root", "700"},
+	{`/var/lib/refit/configs/[^/]+/.*`, "root:root", "600"},
 	{`/var/lib/refit/jobs`, "root:root", "755"},
 	{`/var/lib/refit/jobs/[^/]+\.service`, "root:root", "700"},
 	{`/var/lib/refit/jobs/[^/]+/(log|status\.json|env)`, "root:root", "600"},

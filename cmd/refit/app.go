@@ -97,7 +97,7 @@ func newApp(s streams) *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		planCommand(s), upgradeCommand(s), resumeCommand(s), rollbackCommand(s), statusCommand(s), historyCommand(s), showCommand(s), verifyCommand(s),
-		doctorCommand(s), unlockCommand(s), sealCommand(s), replaceCommand(s), alignCommand(s), addCommand(s), rehearseCommand(s), sweepCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), driftCommand(s), initCommand(s), exampleCommand(s),
+		doctorCommand(s), unlockCommand(s), sealCommand(s), replaceCommand(s), alignCommand(s), addCommand(s), rehearseCommand(s), sweepCommand(s), buildCommand(s), placeCommand(s), artifactsCommand(s), watchCommand(s), releasesCommand(s), approveCommand(s), notesCommand(s), driftCommand(s), templatesCommand(s), initCommand(s), exampleCommand(s),
 		completionCommand(s), manCommand(s),
 	}
 	for _, c := range app.Commands {

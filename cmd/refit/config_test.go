@@ -250,6 +250,10 @@ var wrongFields = map[string]struct{ old, new, want string }{
 	"a token for ssh":                   {"# configs:", "configs: {repository: \"git@git.example:config\", token: {env: T}}\n#", "configs.token: is for https"},
 	"a branch that is none":             {"# configs:", "configs: {repository: \"https://git.example/config\", branch: \"a b\"}\n#", "configs.branch: \"a b\" is no branch"},
 	"an author that breaks commits":     {"# configs:", "configs: {repository: \"https://git.example/config\", author: {name: \"a <b\"}}\n#", "configs.author: a name and an address"},
+	"a pull request off GitHub":         {"# configs:", "configs: {repository: \"https://git.example/config\", token: {env: T}, pull_request: {wait: 1h}}\n#", "configs.pull_request.repository: \"https://git.example/config\" names no repository on GitHub"},
+	"a pull request without a token":    {"# configs:", "configs: {repository: \"git@github.com:a/b\", pull_request: {repository: a/b}}\n#", "configs.pull_request.token: is missing"},
+	"a merge within no time":            {"# configs:", "configs: {repository: \"https://github.com/a/b\", token: {env: T}, pull_request: {wait: 5s}}\n#", "configs.pull_request.wait: 5s is less than a minute"},
+	"a pull request's API that is none": {"# configs:", "configs: {repository: \"https://github.com/a/b\", token: {env: T}, pull_request: {api: here}}\n#", "configs.pull_request.api: \"here\" is no URL"},
 	"a configured path that climbs":     {"# configs:", "configs: {repository: \"https://git.example/config\", paths: [/srv/../x]}\n#", "configs.paths: \"/srv/../x\" is no clean"},
 }
 
@@ -274,6 +278,8 @@ var wrongTypes = map[string]struct{ old, new string }{
 	"configs.sign":                     {"# configs:", "configs: {repository: \"https://git.example/c\", sign: [a]}\n#"},
 	"configs.cache":                    {"# configs:", "configs: {repository: \"https://git.example/c\", cache: [a]}\n#"},
 	"configs.author.name":              {"# configs:", "configs: {repository: \"https://git.example/c\", author: {name: [a]}}\n#"},
+	"configs.pull_request.token.file":  {"# configs:", "configs: {repository: \"https://github.com/a/b\", pull_request: {token: {file: [a]}}}\n#"},
+	"configs.pull_request.token.env":   {"# configs:", "configs: {repository: \"https://github.com/a/b\", pull_request: {token: {env: [a]}}}\n#"},
 	"configs.author.email":             {"# configs:", "configs: {repository: \"https://git.example/c\", author: {email: [a]}}\n#"},
 	"store.dir":                        {"  # dir: ~/.local/share/refit/artifacts", "  dir: [a]"},
 	"store.s3.region":                  {"  # dir: ~/.local/share/refit/artifacts", "  s3: {endpoint: \"https://s3.example\", bucket: abc, access_key: {env: A}, secret_key: {env: B}, region: [a]}"},

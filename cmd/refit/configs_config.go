@@ -12,7 +12,6 @@ import (
 	"vmst.io/refit/hosts/configs"
 	"vmst.io/refit/hosts/git"
 	"vmst.io/refit/hosts/keeper"
-	"vmst.io/refit/hosts/ssh"
 	"vmst.io/refit/stages"
 )
 
@@ -32,6 +31,8 @@ type configsConfig struct {
 	Cache string `yaml:"cache"`
 	// Paths are those outside of /etc that files may have, beside .env.production.
 	Paths []string `yaml:"paths"`
+	// PullRequest is for a branch that takes no pushes; nil for pushing.
+	PullRequest *pullRequestConfig `yaml:"pull_request"`
 }
 
 type configsAuthorConfig struct {
@@ -68,6 +69,7 @@ func (c config) checkConfigs(w *wrongs) {
 			w.say("configs.paths", "%q is no clean absolute path", p)
 		}
 	}
+	r.checkPullRequest(w)
 }
 
 // lateConfigs is the config repository, opened at the first question: what asks nothing of
@@ -127,14 +129,15 @@ func (x *session) wireConfigs(command string) error {
 	if err != nil {
 		return err
 	}
+	late := &lateConfigs{open: sync.OnceValues(func() (*git.Config, error) { return openConfigs(c, x.say) })}
 	x.deps.Configs = &stages.Configuration{
-		Repo:  &lateConfigs{open: sync.OnceValues(func() (*git.Config, error) { return openConfigs(c, x.say) })},
+		Repo:  late,
 		Name:  "the config repository",
 		Fleet: c.asTemplatesSee(),
 		Paths: append([]string{x.deps.Layout.EnvFile}, c.Configs.Paths...),
 		By:    me.User + "@" + me.Host,
 	}
-	return nil
+	return c.wirePulls(x.deps.Configs, late, x.say)
 }
 
 func openConfigs(c config, say func(string, ...any)) (*git.Config, error) {
@@ -168,13 +171,11 @@ func openConfigs(c config, say func(string, ...any)) (*git.Config, error) {
 			return text, err
 		}
 	}
-	if r.Sign != "" {
-		key, err := c.path(r.Sign)
-		if err != nil {
-			return nil, err
-		}
-		o.Sign = ssh.NewSigner(ssh.SignOptions{KeyFile: key, AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Namespace: signedAs})
+	signer, err := c.commitSigner()
+	if err != nil {
+		return nil, err
 	}
+	o.Sign = signer
 	return git.OpenConfig(context.Background(), o)
 }
 

@@ -37,6 +37,7 @@ func doctorCommand(s streams) *cli.Command {
 			said = append(said, x.cannotTell(look)...)
 			wrong, known := x.deps.ExamineConfigs(look)
 			refused, said = append(refused, wrong...), append(said, known...)
+			refused = append(refused, x.configsCheckup(look)...)
 			account := x.cloudCheckup(look)
 			if account != nil {
 				refused, said = append(refused, account.refused...), append(said, account.known...)

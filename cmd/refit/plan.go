@@ -119,6 +119,7 @@ func (x *session) plan(ctx context.Context, to string, acks []string, say pipeli
 	}
 	lacking, said := x.deps.Requires(seen, f, p.way.minimums(), p.way.changes())
 	p.way.drops(f.To.Version, x.deps.Dropped(seen, p.way.changes().Env))
+	p.way.templates(ctx, x.source, x.deps.Configs, f)
 	p.refused, f.Said = append(p.refused, lacking...), append(f.Said, said...)
 	p.refused = append(p.refused, p.way.unacknowledged(acks)...)
 	if p.hash, err = x.hashOf(p); err != nil {

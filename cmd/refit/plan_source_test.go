@@ -34,12 +34,12 @@ func someReleases(t *testing.T) string {
 	}{
 		{"4.5.14", map[string]string{
 			".ruby-version": "3.4.7\n", "Gemfile.lock": "GEM\n  specs:\n    puma (7.2.1)\n\nBUNDLED WITH\n  2.7.2\n", "package.json": `{"packageManager":"yarn@4.10.3"}`,
-			"config/sidekiq.yml": ":queues:\n  - default\n", "dist/nginx.conf": "a;\n",
+			"config/sidekiq.yml": ":queues:\n  - default\n", "dist/nginx.conf": oldSite,
 		}},
 		{"4.5.15", map[string]string{"app/models/a.rb": "x\n"}},
 		{"4.6.0", map[string]string{
 			".ruby-version": "4.0.5\n", "Gemfile.lock": "GEM\n  specs:\n    puma (8.0.2)\n\nBUNDLED WITH\n  4.0.13\n", "yarn.lock": "x\n", "streaming/index.js": "process.env.BIND\n",
-			"config/sidekiq.yml": ":queues:\n  - default\n  - fasp\n", "dist/nginx.conf": "b;\n", "dist/mastodon-web.service": "[Service]\n",
+			"config/sidekiq.yml": ":queues:\n  - default\n  - fasp\n", "dist/nginx.conf": strings.Replace(oldSite, "99m", "199m", 1), "dist/mastodon-web.service": "[Service]\n",
 			"app/workers/new_worker.rb":              "class NewWorker\n  include Sidekiq::Worker\nend\n",
 			"db/migrate/20260101000000_add_index.rb": "def change\n  add_index :statuses, :x\nend\n",
 		}},
@@ -116,7 +116,7 @@ func TestAPlanOfTheSourceHasEveryPromisedField(t *testing.T) {
 			t.Errorf("changes.%s is %s, want %s", what, got, want)
 		}
 	}
-	if nginx := text(t, changes["nginx"]); !strings.Contains(nginx, `-a;\n+b;`) {
+	if nginx := text(t, changes["nginx"]); !strings.Contains(nginx, `-  client_max_body_size 99m;\n+  client_max_body_size 199m;`) {
 		t.Errorf("the diff is missing: %s", nginx)
 	}
 	// A patch without anything: what did not change is null, no array is.

@@ -162,7 +162,7 @@ func (w way) asked() [][]string {
 	out := [][]string{}
 	for _, it := range w.left() {
 		one := []string{it.Name}
-		if it.Name != notesUnread && it.Name != sourceUnread {
+		if it.Name != notesUnread && it.Name != sourceUnread && it.Name != templatesUnread {
 			one = slices.Concat(one, it.Texts, it.Commands)
 		}
 		out = append(out, one)

@@ -127,16 +127,7 @@ func openOver(path, run, command string, say func(format string, args ...any), d
 		return nil, err
 	}
 	x.deps.Keys = x.keeper
-	knownHosts, err := c.path(c.SSH.KnownHosts)
-	if err != nil {
-		return nil, err
-	}
-	key, err := c.path(c.SSH.Key)
-	if err != nil {
-		return nil, err
-	}
-	x.source, err = upstream.Open(git.Options{URL: c.Upstream.Repository, KnownHosts: knownHosts, KeyFile: key})
-	if err != nil {
+	if x.source, err = c.source(); err != nil {
 		return nil, err
 	}
 	builder := x.deps.Fleet.With(hosts.Builder)[0]

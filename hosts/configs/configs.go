@@ -136,10 +136,10 @@ type Conflict struct {
 type Proposal struct {
 	// Source is the file's path in the release, such as dist/nginx.conf.
 	Source string
-	// Template is the team's file below templates/; empty for a file that is new in
-	// the release and that the team does not have.
+	// Template is the team's file below templates/; empty for a file that no template is
+	// known to be of.
 	Template string
-	// Kind is merged, conflict, new or removed.
+	// Kind is merged, conflict, new, removed or unmatched.
 	Kind string
 	// Merged is the template with upstream's changes, of a merged one; of a new file
 	// its content. Empty otherwise: refit proposes nothing where it would have to guess.
@@ -158,6 +158,8 @@ const (
 	ProposalConflict = "conflict"
 	// ProposalNew: the release has a file that it did not have and that no template is of.
 	ProposalNew = "new"
+	// ProposalUnmatched: the release changes a file, and no template is known to be of it.
+	ProposalUnmatched = "unmatched"
 	// ProposalRemoved: the release no longer has a file that a template is of.
 	ProposalRemoved = "removed"
 )

@@ -172,3 +172,34 @@ func TestWhatAReleaseChangesIsProposedOrIsAPersons(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+func TestAUnitUnderATeamsOwnNameIsOfTheOneThatItWasMadeOf(t *testing.T) {
+	other := strings.Replace(unit, "PORT=3000", "PORT=4000", 1)
+	old := map[string][]byte{"dist/mastodon-web.service": []byte(unit), "dist/mastodon-web-stream@.service": []byte(other)}
+	next := map[string][]byte{
+		"dist/mastodon-web.service":         []byte(strings.Replace(unit, "TimeoutSec=15", "TimeoutSec=30", 1)),
+		"dist/mastodon-web-stream@.service": []byte(strings.Replace(other, "TimeoutSec=15", "TimeoutSec=45", 1)),
+	}
+	theirs := map[string][]byte{
+		"web/etc/systemd/system/mastodon-web-blue.service":        []byte(unit),
+		"web/etc/systemd/system/mastodon-web-stream@4001.service": []byte(other),
+		"web/etc/systemd/system/mastodon-webmail.service":         []byte(unit),
+		"web/etc/systemd/system/mastodon-web-other.service":       []byte("[Service]\nExecStart=/usr/bin/other\n"),
+		"web/etc/systemd/system/mastodon-web-blue.timer":          []byte(unit),
+	}
+	var lines []string
+	for _, p := range configs.Upstream(old, next, theirs) {
+		lines = append(lines, p.Source+" "+p.Kind+" "+p.Template)
+	}
+	want := []string{
+		"dist/mastodon-web-stream@.service merged web/etc/systemd/system/mastodon-web-stream@4001.service",
+		"dist/mastodon-web.service merged web/etc/systemd/system/mastodon-web-blue.service",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	// A change that reaches no template is told, not lost.
+	if p := configs.Upstream(old, next, map[string][]byte{"web/etc/motd": []byte("x")}); len(p) != 2 || p[0].Kind != configs.ProposalUnmatched || p[0].Template != "" {
+		t.Errorf("%+v", p)
+	}
+}

@@ -42,8 +42,13 @@ func Upstream(old, new, theirs map[string][]byte) []Proposal {
 		if !had {
 			like = after
 		}
-		made := madeOf(source, like, theirs)
+		made := madeOf(source, like, theirs, sources)
 		switch {
+		case had && has && len(made) == 0:
+			out = append(out, Proposal{
+				Source: source, Kind: ProposalUnmatched,
+				Why: fmt.Sprintf("the release changes %s, and no template is known to be made of it: if hosts have a file that was, compare by hand", source),
+			})
 		case !had && len(made) == 0:
 			out = append(out, Proposal{
 				Source: source, Kind: ProposalNew, Merged: after,
@@ -98,16 +103,16 @@ func propose(source, t string, before, after, theirs []byte) (Proposal, bool) {
 	return p, true
 }
 
-// madeOf are the templates that were made of a file of the release: units by their
-// name, sites of nginx by what they hold.
-func madeOf(source string, like []byte, theirs map[string][]byte) []string {
+// madeOf are the templates that were made of a file of the release: units by their names,
+// sites of nginx by what they hold. Several units of a team's may be made of one, such as
+// mastodon-sidekiq-push.service; they are of the shipped unit with the longest such name.
+func madeOf(source string, like []byte, theirs map[string][]byte, sources []string) []string {
 	var out []string
 	for t, content := range theirs {
-		name := strings.TrimSuffix(t, tmpl)
-		onHost := "/" + afterFolder(name)
+		onHost := "/" + afterFolder(strings.TrimSuffix(t, tmpl))
 		switch {
 		case isUnit(source):
-			if path.Base(name) == path.Base(source) && path.Dir(onHost) == "/etc/systemd/system" {
+			if path.Dir(onHost) == "/etc/systemd/system" && unitOf(path.Base(onHost), sources) == source && (path.Base(onHost) == path.Base(source) || share(like, content) >= alike) {
 				out = append(out, t)
 			}
 		case strings.HasPrefix(onHost, "/etc/nginx/") && share(like, content) >= alike:
@@ -116,6 +121,26 @@ func madeOf(source string, like []byte, theirs map[string][]byte) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// unitOf is the shipped unit that one of this name is made of: the one of the same name, or
+// the longest one whose name it begins with; "" for none.
+func unitOf(name string, sources []string) string {
+	best := ""
+	for _, source := range sources {
+		if !shipped(source) || !isUnit(source) || path.Ext(source) != path.Ext(name) {
+			continue
+		}
+		shippedName := path.Base(source)
+		if shippedName == name {
+			return source
+		}
+		stem := strings.TrimRight(strings.TrimSuffix(shippedName, path.Ext(shippedName)), "@")
+		if rest, ok := strings.CutPrefix(name, stem); ok && (rest[0] == '-' || rest[0] == '@') && len(source) > len(best) {
+			best = source
+		}
+	}
+	return best
 }
 
 // afterFolder is a template's path without the folder that says whose it is.

@@ -21,6 +21,9 @@ func TestTheConfigRepositoryIsPushedToOverSSH(t *testing.T) {
 	}
 	c := clone(t, url, way(s.KnownHosts, s.KeyFile))
 	base := fetch(t, c)
+	if err := c.MayPush(t.Context()); err != nil {
+		t.Errorf("asked whether it may be pushed to: %v", err)
+	}
 	mine := commit(t, c, base, "rendered/x", "1")
 	if err := c.Push(t.Context(), mine, base); err != nil || o.head() != mine {
 		t.Fatalf("pushed: %v", err)
@@ -37,10 +40,36 @@ func TestTheConfigRepositoryIsPushedToOverSSH(t *testing.T) {
 	if err := c.Push(t.Context(), commit(t, c, base, "rendered/x", "3"), base); !errors.Is(err, git.ErrRejected) {
 		t.Errorf("a protected branch: %v", err)
 	}
+	if err := os.WriteFile(filepath.Join(o.dir, "config"), []byte("this is no config of git's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.MayPush(t.Context()); err == nil {
+		t.Error("a repository that cannot be pushed to may be")
+	}
 	if _, err := clone(t, url, way(other.KnownHosts, s.KeyFile)).Fetch(t.Context()); !errors.Is(err, git.ErrHostKey) {
 		t.Errorf("a host that is not known: %v", err)
 	}
 	if _, err := clone(t, url, way(s.KnownHosts, other.KeyFile)).Fetch(t.Context()); !errors.Is(err, git.ErrAuth) {
 		t.Errorf("a key that is not taken: %v", err)
+	}
+}
+
+// The words are GitHub's, for a deploy key without write access.
+func TestAKeyThatMayOnlyReadIsFoundOut(t *testing.T) {
+	o := newOrigin(t)
+	o.person("main", "a", "1")
+	bin := t.TempDir()
+	script := "#!/bin/sh\necho 'ERROR: The key you are authenticating with has been marked as read only.' >&2\nexit 1\n"
+	if err := os.WriteFile(filepath.Join(bin, "git-receive-pack"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	s := hoststest.NewServer(t)
+	c := clone(t, fmt.Sprintf("ssh://git@127.0.0.1:%d%s", s.Port, o.dir), func(opts *git.ConfigOptions) {
+		opts.KnownHosts, opts.Key = s.KnownHosts, s.KeyFile
+	})
+	fetch(t, c)
+	if err := c.MayPush(t.Context()); !errors.Is(err, git.ErrAuth) {
+		t.Error(err)
 	}
 }

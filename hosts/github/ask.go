@@ -17,24 +17,28 @@ import (
 	gogithub "github.com/google/go-github/v60/github"
 )
 
-// question is one GET, or a POST if it sends something.
+// question is one GET, a POST if it sends something, or a PATCH if that changes something.
 type question struct {
-	what string // for people
-	path string // below the API's address, escaped
-	etag string // of the answer that is known already, "" if none
-	send any    // the body, as JSON; nil for none
+	what   string // for people
+	path   string // below the API's address, escaped
+	etag   string // of the answer that is known already, "" if none
+	send   any    // the body, as JSON; nil for none
+	change bool   // what is sent changes what is there
 }
 
 // method and good are how it is asked, and the status of an answer that is one.
 func (q question) method() string {
-	if q.send != nil {
+	switch {
+	case q.change:
+		return http.MethodPatch
+	case q.send != nil:
 		return http.MethodPost
 	}
 	return http.MethodGet
 }
 
 func (q question) good() int {
-	if q.send != nil {
+	if q.method() == http.MethodPost {
 		return http.StatusCreated
 	}
 	return http.StatusOK

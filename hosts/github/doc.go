@@ -1,6 +1,7 @@
 // Package github asks GitHub's REST API for what the watcher of releases needs:
-// the releases of a repository, and which commit and tree a tag stands for. It
-// is go-github's only door.
+// the releases of a repository, and which commit and tree a tag stands for; and
+// tells the config repository of deployments and pull requests. It is go-github's
+// only door.
 //
 // The rules it holds:
 //

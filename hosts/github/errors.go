@@ -29,6 +29,9 @@ var (
 	// ErrNotFound: there is no such repository, release or tag, or the token may
 	// not see it; GitHub gives the same answer to both.
 	ErrNotFound = errors.New("not found on GitHub")
+	// ErrRefused: GitHub understood what was sent and will not have it, such as a pull
+	// request without a change. Sending it again does not help.
+	ErrRefused = errors.New("GitHub refuses what was sent")
 )
 
 // Error is a source that failed. It never means that there is nothing new.

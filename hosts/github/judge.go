@@ -27,9 +27,10 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 	var said struct {
 		Message string `json:"message"`
 		Docs    string `json:"documentation_url"`
+		Errors  []any  `json:"errors"`
 	}
 	if json.Unmarshal(body, &said) != nil { // a page for people; its status is all it says
-		said.Message, said.Docs = "", ""
+		said.Message, said.Docs, said.Errors = "", "", nil
 	}
 	e := &Error{Source: c.base.Host, What: q.what, Happened: "it answered " + status(resp), token: c.token != ""}
 	if said.Message != "" && said.Message != http.StatusText(resp.StatusCode) {
@@ -54,11 +55,32 @@ func (c *Client) judge(q question, resp *http.Response, body []byte) *Error {
 		e.Kind, e.Advice = ErrDenied, "see what the token may do and whether its organisation asks for single sign-on; public repositories can be read without a token"
 	case code == http.StatusNotFound || code == http.StatusGone:
 		e.Kind, e.Advice = ErrNotFound, "see whether the name is right; if it was there yesterday, find out who removed it before you upgrade"
+	case code == http.StatusUnprocessableEntity && q.send != nil:
+		e.Kind, e.Advice = ErrRefused, "what was sent does not suit the repository as it is: look at it there"
+		for _, one := range said.Errors {
+			e.Happened += "; " + c.quote(wordsOf(one))
+		}
 	default:
 		e.Kind, e.Advice = ErrAnswer, "see what answers there (a proxy?); what it said is not used"
 	}
 	c.hold(*e)
 	return e
+}
+
+// wordsOf is one of the errors of a 422: an object with a message or with a field and a
+// code, or a text.
+func wordsOf(one any) string {
+	text, plain := one.(string)
+	m, ok := one.(map[string]any)
+	switch {
+	case plain:
+		return text
+	case !ok:
+		return "an error without words"
+	case m["message"] != nil:
+		return fmt.Sprint(m["message"])
+	}
+	return fmt.Sprint(cmp.Or[any](m["field"], "something"), " ", cmp.Or[any](m["code"], "is wrong"))
 }
 
 // status writes a code with its name, which HTTP/2 does not carry.

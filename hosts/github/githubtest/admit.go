@@ -74,7 +74,12 @@ func redirected(path string) string {
 func badQuery(r *http.Request) string {
 	deployments := r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/deployments")
 	list := deployments || r.Method == http.MethodGet && (strings.HasSuffix(r.URL.Path, "/releases") || strings.HasSuffix(r.URL.Path, "/statuses"))
+	pulls := r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/pulls")
+	list = list || pulls
 	for k, v := range r.URL.Query() {
+		if pulls && len(v) == 1 && pullQuery(k, v[0]) {
+			continue
+		}
 		if deployments && len(v) == 1 && slices.Contains([]string{"sha", "ref", "task", "environment"}, k) {
 			continue
 		}

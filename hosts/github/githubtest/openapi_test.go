@@ -20,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 
 	"vmst.io/refit/hosts/github"
+	"vmst.io/refit/hosts/github/githubtest"
 )
 
 // description is GitHub's official description of the part of its API that is
@@ -222,6 +223,39 @@ func TestEveryAnswerIsAsGitHubDescribesIt(t *testing.T) {
 	if again := d.exchange(s, "GET", at+"/releases", read, "", "If-None-Match", first.Header.Get("ETag")); again.StatusCode != 304 {
 		t.Errorf("the same again: %d", again.StatusCode)
 	}
+}
+
+func TestEveryPullRequestIsAsGitHubDescribesIt(t *testing.T) {
+	d := describe(t)
+	const at = "/repos/mastodon/mastodon/pulls"
+	if d.doc.Paths.Find("/repos/{owner}/{repo}/pulls") == nil {
+		t.Skip("the description that REFIT_OPENAPI names has no pull requests")
+	}
+	s, _ := furnished(t)
+	s.Branches(home, func(branch string) string {
+		return map[string]string{"main": commit, "refit/one": object, "refit/two": githubtest.Hash("two")}[branch]
+	})
+	ask := func(method, path, token, body string, want int) {
+		t.Helper()
+		if resp := d.exchange(s, method, path, token, body); resp.StatusCode != want {
+			t.Errorf("%s %s %s: %d, not %d", method, path, body, resp.StatusCode, want)
+		}
+	}
+	ask("GET", at+"?state=all&head=mastodon%3Arefit%2Fone&base=main&sort=created&direction=desc&per_page=10", propose, "", 200)
+	ask("POST", at, propose, `{"title":"one","head":"refit/one","base":"main","body":"","maintainer_can_modify":false}`, 201)
+	ask("POST", at, propose, `{"title":"two","head":"refit/two","base":"main","body":"x","draft":true}`, 201)
+	ask("POST", at, propose, `{"title":"again","head":"refit/one","base":"main"}`, 422)
+	ask("POST", at, propose, `{"title":"nothing","head":"main","base":"main"}`, 422)
+	ask("POST", at, propose, `{"title":"none","head":"refit/none","base":"main"}`, 422)
+	ask("POST", at, read, `{"title":"one","head":"refit/one","base":"main"}`, 403)
+	ask("GET", at+"/1", propose, "", 200)
+	ask("GET", at+"/9", propose, "", 404)
+	ask("PATCH", at+"/2", propose, `{"state":"closed","body":"no more wanted"}`, 200)
+	ask("PATCH", at+"/2", read, `{"state":"closed"}`, 403)
+	s.Merge(home, 1, githubtest.Hash("the merge"))
+	ask("GET", at+"/1", propose, "", 200)
+	ask("GET", at+"?state=all", propose, "", 200)
+	ask("PATCH", at+"/1", propose, `{"state":"open"}`, 422)
 }
 
 func TestEveryRefusalIsAsGitHubDescribesErrors(t *testing.T) {

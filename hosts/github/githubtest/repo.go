@@ -61,7 +61,9 @@ type repo struct {
 	tags        map[string]Tag
 	objects     map[string]tagObject // by hash; what was pushed once stays
 	commits     map[string]Tag
-	deployments []*Deployment   // the newest first
+	deployments []*Deployment // the newest first
+	pulls       []*Pull       // the newest first
+	branches    func(branch string) (commit string)
 	pages       map[string]page // rendered lists, until something changes
 }
 

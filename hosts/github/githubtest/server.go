@@ -40,6 +40,8 @@ type Options struct {
 type Token struct {
 	// Push lets it see drafts and change releases.
 	Push bool
+	// Pulls lets it open and change pull requests; Push alone does not.
+	Pulls bool
 	// Limit is its requests an hour; 0 is 5000.
 	Limit int
 }
@@ -91,6 +93,10 @@ func New(opts Options) *Server {
 		"POST /repos/{owner}/{repo}/deployments":               s.createDeployment,
 		"GET /repos/{owner}/{repo}/deployments/{id}/statuses":  s.listStatuses,
 		"POST /repos/{owner}/{repo}/deployments/{id}/statuses": s.createStatus,
+		"GET /repos/{owner}/{repo}/pulls":                      s.listPulls,
+		"POST /repos/{owner}/{repo}/pulls":                     s.createPull,
+		"GET /repos/{owner}/{repo}/pulls/{number}":             s.getPull,
+		"PATCH /repos/{owner}/{repo}/pulls/{number}":           s.editPull,
 		"/": s.unknown,
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

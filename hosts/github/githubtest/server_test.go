@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	read = "ghp_reader"
-	push = "ghp_publisher"
-	home = "mastodon/mastodon"
-	list = "/repos/mastodon/mastodon/releases"
+	read    = "ghp_reader"
+	push    = "ghp_publisher"
+	propose = "ghp_proposer"
+	home    = "mastodon/mastodon"
+	list    = "/repos/mastodon/mastodon/releases"
 )
 
 var (
@@ -29,7 +30,7 @@ var (
 // and a repository that moved, and the ids of the releases by tag.
 func furnished(t *testing.T) (*githubtest.Server, map[string]string) {
 	t.Helper()
-	s := githubtest.New(githubtest.Options{Fail: t.Error, Tokens: map[string]githubtest.Token{read: {}, push: {Push: true}}})
+	s := githubtest.New(githubtest.Options{Fail: t.Error, Tokens: map[string]githubtest.Token{read: {}, push: {Push: true}, propose: {Pulls: true}}})
 	s.AddRepo(home)
 	s.AddRepo("old/name")
 	s.Rename("old/name", "new/name")
@@ -73,24 +74,25 @@ func ask(h http.Handler, req *http.Request) *httptest.ResponseRecorder {
 
 func TestWhatNoClientMaySendIsAFault(t *testing.T) {
 	for name, req := range map[string]*http.Request{
-		"an unknown path":             request("GET", "/repos/mastodon/mastodon/tags", read, ""),
-		"a path of the web site":      request("GET", "/mastodon/mastodon/releases", read, ""),
-		"a redirect that is followed": request("GET", "/repositories/2/releases", read, ""),
-		"a wrong method":              request("PUT", list, read, ""),
-		"no User-Agent":               request("GET", list, read, "", "User-Agent", ""),
-		"Go's own User-Agent":         request("GET", list, read, "", "User-Agent", "Go-http-client/1.1"),
-		"no Accept":                   request("GET", list, read, "", "Accept", ""),
-		"any Accept":                  request("GET", list, read, "", "Accept", "*/*"),
-		"no version of the API":       request("GET", list, read, "", "X-GitHub-Api-Version", ""),
-		"another version":             request("GET", list, read, "", "X-GitHub-Api-Version", "2026-03-10"),
-		"an ETag without quotes":      request("GET", list, read, "", "If-None-Match", "abc"),
-		"a page that is no number":    request("GET", list+"?page=x", read, ""),
-		"a page nought":               request("GET", list+"?page=0", read, ""),
-		"too much on a page":          request("GET", list+"?per_page=101", read, ""),
-		"a query nobody knows":        request("GET", list+"?sort=version", read, ""),
-		"a body to a GET":             request("GET", list, read, "{}"),
-		"a property nobody knows":     request("POST", list, push, `{"tag_name":"v1","notes":"x"}`),
-		"a body of another type":      request("POST", list, push, `{"tag_name":"v1"}`, "Content-Type", "text/plain"),
+		"an unknown path":                             request("GET", "/repos/mastodon/mastodon/tags", read, ""),
+		"a path of the web site":                      request("GET", "/mastodon/mastodon/releases", read, ""),
+		"a redirect that is followed":                 request("GET", "/repositories/2/releases", read, ""),
+		"pull requests of a branch without its owner": request("GET", "/repos/mastodon/mastodon/pulls?head=refit%2Frun", read, ""),
+		"a wrong method":                              request("PUT", list, read, ""),
+		"no User-Agent":                               request("GET", list, read, "", "User-Agent", ""),
+		"Go's own User-Agent":                         request("GET", list, read, "", "User-Agent", "Go-http-client/1.1"),
+		"no Accept":                                   request("GET", list, read, "", "Accept", ""),
+		"any Accept":                                  request("GET", list, read, "", "Accept", "*/*"),
+		"no version of the API":                       request("GET", list, read, "", "X-GitHub-Api-Version", ""),
+		"another version":                             request("GET", list, read, "", "X-GitHub-Api-Version", "2026-03-10"),
+		"an ETag without quotes":                      request("GET", list, read, "", "If-None-Match", "abc"),
+		"a page that is no number":                    request("GET", list+"?page=x", read, ""),
+		"a page nought":                               request("GET", list+"?page=0", read, ""),
+		"too much on a page":                          request("GET", list+"?per_page=101", read, ""),
+		"a query nobody knows":                        request("GET", list+"?sort=version", read, ""),
+		"a body to a GET":                             request("GET", list, read, "{}"),
+		"a property nobody knows":                     request("POST", list, push, `{"tag_name":"v1","notes":"x"}`),
+		"a body of another type":                      request("POST", list, push, `{"tag_name":"v1"}`, "Content-Type", "text/plain"),
 	} {
 		s := githubtest.New(githubtest.Options{Tokens: map[string]githubtest.Token{read: {}, push: {Push: true}}})
 		s.AddRepo(home)
