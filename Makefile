@@ -9,7 +9,7 @@ LAB_RUN     = set -o pipefail; REFIT_LAB=1 $(GO) test -count=1 -p 1 -v -run Lab 
 LAB_TESTS  := $(shell [ "$$(id -u)" = 0 ] && [ "$$(uname -s)" = Linux ] && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit s3-server test-lab test-full lint bench bench-bytes bench-go package package-tools lab-up lab-down tools
+.PHONY: help build demo test test-unit s3-server test-lab test-full test-actions lint bench bench-bytes bench-go package package-tools lab-up lab-down tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -47,6 +47,11 @@ endif
 
 test-full: test ## all tests, and those that last for hours: kills at every mark, every cell of docs/faults.md; run by hand
 	@export REFIT_FULL=1; $(call LAB_RUN,-timeout 6h)
+
+test-actions: build ## the workflows of a config repository by nektos/act, a runner on this machine, against the lab (Linux, root)
+	$(BIN)/lab check --install
+	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/nektos/act@v0.2.89
+	REFIT_LAB=1 REFIT_ACT=$(CURDIR)/bin/tools/act $(GO) test -count=1 -run '^TestLabTheWorkflows' -timeout 20m -v ./cmd/lab
 
 lint: tools ## gofumpt, go vet, staticcheck, govulncheck where it can run
 	.ci/lint
